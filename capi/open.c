@@ -1,0 +1,96 @@
+/* Opening, cloning, closing, and what can be asked of a connection. */
+#include "check.h"
+
+uint32_t fusewire_version(void)
+{
+    return FUSEWIRE_VERSION;
+}
+
+const char *fusewire_last_error(void)
+{
+    return last_error();
+}
+
+int fusewire_open(fusewire_connection **out, const char *mountpoint, const fusewire_options *options)
+{
+    REQUIRE(out != NULL, "there is no place for the connection: out is NULL");
+    *out = NULL;
+    return conn_open(out, mountpoint, options);
+}
+
+int fusewire_clone(fusewire_connection **out, fusewire_connection *connection, const fusewire_options *options)
+{
+    REQUIRE(out != NULL, "there is no place for the clone: out is NULL");
+    *out = NULL;
+    REQUIRE_CONNECTION(connection);
+    return conn_clone(out, connection, options);
+}
+
+int fusewire_close(fusewire_connection *connection)
+{
+    return connection == NULL ? 0 : conn_close(connection);
+}
+
+int fusewire_fd(fusewire_connection *connection)
+{
+    REQUIRE_CONNECTION(connection);
+    return conn_descriptor(connection);
+}
+
+int fusewire_device_fd(fusewire_connection *connection)
+{
+    REQUIRE_CONNECTION(connection);
+    int error = conn_check_owner(connection);
+    return error != 0 ? error : connection->mount.device_fd;
+}
+
+int fusewire_negotiated(fusewire_connection *connection, fusewire_session *session)
+{
+    REQUIRE_CONNECTION(connection);
+    REQUIRE(session != NULL, "session is NULL");
+    int error = conn_check_owner(connection);
+    if (error != 0)
+        return error;
+    const fusewire_session *agreed = family_session(connection->family);
+    if (agreed == NULL)
+        return fail(-EAGAIN, "INIT is not over yet");
+    return check_give(session, agreed, sizeof *agreed, "session");
+}
+
+int fusewire_stats(fusewire_connection *connection, fusewire_statistics *statistics)
+{
+    REQUIRE_CONNECTION(connection);
+    REQUIRE(statistics != NULL, "statistics is NULL");
+    int error = conn_check_owner(connection);
+    if (error != 0)
+        return error;
+    fusewire_statistics now;
+    conn_statistics(connection, &now);
+    return check_give(statistics, &now, sizeof now, "statistics");
+}
+
+int fusewire_unmount(fusewire_connection *connection)
+{
+    REQUIRE_CONNECTION(connection);
+    int error = conn_bind(connection);
+    if (error != 0)
+        return error;
+    error = mount_unmount_start(&connection->mount);
+    if (error == -EINVAL)
+        return fail(error, "this connection did not mount, so it cannot unmount");
+    return error == 0 ? 0 : fail_errno(error, "cannot start a process to unmount");
+}
+
+int fusewire_backing_open(fusewire_connection *connection, int fd)
+{
+    REQUIRE_CONNECTION(connection);
+    int error = conn_bind(connection);
+    return error != 0 ? error : dev_backing_open(connection->mount.device_fd, fd);
+}
+
+int fusewire_backing_close(fusewire_connection *connection, int32_t backing_id)
+{
+    REQUIRE_CONNECTION(connection);
+    int error = conn_bind(connection);
+    return error != 0 ? error : dev_backing_close(connection->mount.device_fd, backing_id);
+}

@@ -1,0 +1,403 @@
+#include "conn.h"
+#include "notifier.h"
+#include "transport.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    DEFAULT_DEPTH = 4096,
+    DEFAULT_BUFFERS = 32,
+    DEFAULT_MAX_WRITE = 1 << 20,
+    PAGE = 4096
+};
+
+/* How long closing goes on answering so that notifications can finish that wait for a client's lock. */
+enum { CLOSE_WAIT_MS = 1000, CLOSE_STEP_MS = 10 };
+
+/* Options with everything settled. */
+static int settle_options(const fusewire_options *given, fusewire_options *settled)
+{
+    memset(settled, 0, sizeof *settled);
+    if (given != NULL) {
+        uint64_t known = given->size < sizeof *settled ? given->size : sizeof *settled;
+        if (given->size < sizeof given->size)
+            return fail(-EINVAL, "options->size is %llu: set it to sizeof(fusewire_options)",
+                        (unsigned long long)given->size);
+        /* More than any version will ever have is not a size but garbage. */
+        if (given->size > 4096)
+            return fail(-E2BIG, "options->size is %llu: set it to sizeof(fusewire_options)", (unsigned long long)given->size);
+        for (uint64_t i = known; i < given->size; i++) {
+            if (((const unsigned char *)given)[i] != 0)
+                return fail(-E2BIG, "the options have a field that this version (%u.%u.%u) does not know",
+                            FUSEWIRE_VERSION >> 16, FUSEWIRE_VERSION >> 8 & 0xff, FUSEWIRE_VERSION & 0xff);
+        }
+        memcpy(settled, given, known);
+    }
+    const uint32_t known_flags = FUSEWIRE_OPEN_ADOPT | FUSEWIRE_OPEN_RAW | FUSEWIRE_OPEN_REPORT_FAILURES;
+    if ((settled->flags & ~known_flags) != 0)
+        return fail(-EINVAL, "unknown bits in options->flags: %#x", settled->flags & ~known_flags);
+    if (settled->transport > FUSEWIRE_TRANSPORT_URING)
+        return fail(-EINVAL, "unknown transport %u", settled->transport);
+    if (settled->transport == FUSEWIRE_TRANSPORT_URING)
+        return fail(-ENOTSUP, "this version has no transport over FUSE-over-io_uring: take auto, ring or poll");
+    if (settled->depth > SLOT_MAX)
+        return fail(-EINVAL, "depth is %u, at most %d are possible", settled->depth, SLOT_MAX);
+    if (settled->max_write != 0 && (settled->max_write < PAGE || settled->max_write > (16 << 20) - PAGE))
+        return fail(-EINVAL, "max_write is %u, it has to be from 4096 to 16773120", settled->max_write);
+    if (settled->max_background > UINT16_MAX || settled->congestion_threshold > UINT16_MAX)
+        return fail(-EINVAL, "max_background and congestion_threshold are at most 65535");
+    if (settled->request_timeout > UINT16_MAX)
+        return fail(-EINVAL, "request_timeout is %u seconds, at most 65535 are possible", settled->request_timeout);
+    if (settled->time_gran > 1000000000)
+        return fail(-EINVAL, "time_gran is %u, at most 1000000000 nanoseconds are possible", settled->time_gran);
+    if (settled->depth == 0)
+        settled->depth = DEFAULT_DEPTH;
+    if (settled->max_write == 0)
+        settled->max_write = DEFAULT_MAX_WRITE;
+    if (settled->buffers == 0)
+        settled->buffers = DEFAULT_BUFFERS;
+    /* The reads under way have a buffer each, and each message needs a slot. */
+    if (settled->buffers > settled->depth)
+        settled->buffers = settled->depth;
+    if (settled->buffers > SLOT_MAX / 2)
+        settled->buffers = SLOT_MAX / 2;
+    return 0;
+}
+
+static void release(struct fusewire_connection *c)
+{
+    if (c->family != NULL)
+        family_leave(c->family);
+    if (c->wake_fd >= 0)
+        close(c->wake_fd);
+    if (c->mount.device_fd >= 0)
+        close(c->mount.device_fd);
+    if (c->here != NULL)
+        munmap(c->here, PAGE);
+    slots_destroy(&c->slots);
+    free(c);
+}
+
+static struct fusewire_connection *allocate(const fusewire_options *options)
+{
+    struct fusewire_connection *c = calloc(1, sizeof *c);
+    if (c == NULL) {
+        fail(-ENOMEM, "no memory for a connection");
+        return NULL;
+    }
+    c->mount = MOUNT_NONE;
+    c->flags = options->flags;
+    c->asked_transport = options->transport;
+    c->depth = options->depth;
+    c->buffers = options->buffers;
+    c->wishes = (struct wire_wishes){
+        .capabilities = options->capabilities,
+        .without_capabilities = options->without_capabilities,
+        .max_write = options->max_write,
+        .max_readahead = options->max_readahead,
+        .max_background = options->max_background,
+        .congestion_threshold = options->congestion_threshold,
+        .time_gran = options->time_gran,
+        .max_stack_depth = options->max_stack_depth,
+        .request_timeout = options->request_timeout,
+    };
+    c->dialect = (struct wire_dialect){.minor = 45};
+    c->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    int error = c->wake_fd < 0 ? -errno : 0;
+    void *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (page != MAP_FAILED) {
+        c->here = page;
+        if (madvise(page, PAGE, MADV_WIPEONFORK) != 0 && error == 0)
+            error = -errno;
+    } else if (error == 0) {
+        error = -errno;
+    }
+    if (error != 0)
+        fail_errno(error, "cannot set up a connection");
+    else
+        error = slots_create(&c->slots, c->depth, c->buffers, c->wishes.max_write);
+    if (error != 0) {
+        release(c);
+        errno = -error;
+        return NULL;
+    }
+    return c;
+}
+
+/* A successor's session: what its predecessor agreed upon. */
+static int take_session(struct fusewire_connection *c, const fusewire_session *session)
+{
+    if (session->size < sizeof *session)
+        return fail(-EINVAL, "session->size is %llu: set it to sizeof(fusewire_session)", (unsigned long long)session->size);
+    if (session->max_write > c->slots.data_capacity)
+        return fail(-EINVAL, "the session's max_write is %u: give options->max_write at least that", session->max_write);
+    c->dialect = (struct wire_dialect){session->minor, session->capabilities};
+    c->agreed = true;
+    family_agree(c->family, session);
+    return 0;
+}
+
+static int get_device(struct fusewire_connection *c, const char *mountpoint, const fusewire_options *options)
+{
+    const bool adopt = (options->flags & FUSEWIRE_OPEN_ADOPT) != 0;
+    int named = mountpoint == NULL ? -1 : mount_descriptor_of(mountpoint);
+    if (adopt && mountpoint != NULL)
+        return fail(-EINVAL, "a descriptor is adopted in place of a mount point, not beside it");
+    if (options->session != NULL && !adopt && named < 0)
+        return fail(-EINVAL, "a session can only be given with a descriptor to adopt");
+    if (adopt || named >= 0)
+        return mount_adopt(&c->mount, adopt ? options->fd : named);
+    if (mountpoint == NULL)
+        return mount_open_device(&c->mount);
+    return mount_open(&c->mount, mountpoint, options->mount_options);
+}
+
+/* Takes the best transport that works; the reasons against the others go into the statistics. */
+static int start_transport(struct fusewire_connection *c)
+{
+    static const struct transport *const ladder[] = {&transport_ring, &transport_poll};
+    const size_t rungs = sizeof ladder / sizeof ladder[0];
+    int error = -ENOTSUP;
+    size_t used = 0;
+    for (size_t i = 0; i < rungs; i++) {
+        if (c->asked_transport != FUSEWIRE_TRANSPORT_AUTO && c->asked_transport != ladder[i]->number)
+            continue;
+        error = ladder[i]->start(c);
+        if (error == 0) {
+            c->transport = ladder[i];
+            c->stats.transport = ladder[i]->number;
+            return 0;
+        }
+        int length = snprintf(c->stats.transport_reason + used, sizeof c->stats.transport_reason - used, "%s%s: %s",
+                              used > 0 ? "; " : "", ladder[i]->name, last_error());
+        if (length > 0)
+            used += (size_t)length;
+        if (used >= sizeof c->stats.transport_reason)
+            used = sizeof c->stats.transport_reason - 1;
+    }
+    return error;
+}
+
+int conn_check_owner(const struct fusewire_connection *c)
+{
+    return !c->bound || *c->here != 0 ? 0 : fail(-ECHILD, "this connection belongs to the parent process: use a clone made "
+                                                 "for the child before the fork");
+}
+
+int conn_bind(struct fusewire_connection *c)
+{
+    if (c->bound)
+        return conn_check_owner(c);
+    c->interrupts_seen = family_interrupts_posted(c->family);
+    int error = start_transport(c);
+    if (error != 0)
+        return error;
+    *c->here = 1;
+    c->bound = true;
+    return 0;
+}
+
+int conn_open(struct fusewire_connection **out, const char *mountpoint, const fusewire_options *options)
+{
+    fusewire_options settled;
+    int error = settle_options(options, &settled);
+    if (error != 0)
+        return error;
+    struct fusewire_connection *c = allocate(&settled);
+    if (c == NULL)
+        return -(errno == 0 ? ENOMEM : errno);
+    c->family = family_create();
+    if (c->family == NULL)
+        error = fail_errno(-errno, "cannot set up a connection");
+    else
+        error = get_device(c, mountpoint, &settled);
+    if (error != 0) {
+        release(c);
+        return error;
+    }
+    if (settled.session != NULL)
+        error = take_session(c, settled.session);
+    if (error == 0)
+        error = conn_bind(c);
+    if (error == 0)
+        error = fork_register(c);
+    if (error != 0) {
+        char words[256];
+        snprintf(words, sizeof words, "%s", last_error());
+        if (c->bound)
+            c->transport->finish(c);
+        close(c->mount.device_fd);
+        c->mount.device_fd = -1;
+        mount_close(&c->mount);
+        release(c);
+        return fail(error, "%s", words);
+    }
+    if (c->mount.mountpoint != NULL && (c->flags & FUSEWIRE_OPEN_RAW) == 0)
+        error = conn_await_init(c);
+    if (error != 0) {
+        char words[256];
+        snprintf(words, sizeof words, "%s", last_error());
+        conn_close(c);
+        return fail(error, "%s", words);
+    }
+    *out = c;
+    return 0;
+}
+
+int conn_clone(struct fusewire_connection **out, struct fusewire_connection *original, const fusewire_options *options)
+{
+    int error = conn_check_owner(original);
+    if (error != 0)
+        return error;
+    fusewire_options settled;
+    fusewire_options asked = {.size = sizeof asked};
+    if (options != NULL) {
+        error = settle_options(options, &settled);
+        if (error != 0)
+            return error;
+        memcpy(&asked, options, options->size < sizeof asked ? options->size : sizeof asked);
+    }
+    fusewire_options others = asked;
+    others.transport = others.depth = others.buffers = 0;
+    others.size = 0;
+    static const fusewire_options zeros;
+    if (memcmp(&others, &zeros, sizeof others) != 0)
+        return fail(-EINVAL, "of a clone's options only transport, depth and buffers count; the rest has to be zero");
+    const fusewire_session *session = family_session(original->family);
+    if (session == NULL)
+        return fail(-ENOTCONN, "cannot clone a connection before INIT is over");
+
+    settled = (fusewire_options){
+        .flags = original->flags,
+        .transport = asked.transport != 0 ? asked.transport : original->asked_transport,
+        .depth = asked.depth != 0 ? asked.depth : original->depth,
+        .buffers = asked.buffers != 0 ? asked.buffers : original->buffers,
+        .max_write = original->wishes.max_write,
+    };
+    int fd = dev_clone(original->mount.device_fd);
+    if (fd < 0)
+        return fd;
+    struct fusewire_connection *c = allocate(&settled);
+    if (c == NULL) {
+        error = errno == 0 ? -ENOMEM : -errno;
+        close(fd);
+        return error;
+    }
+    c->mount.device_fd = fd;
+    c->family = family_join(original->family);
+    c->dialect = original->dialect;
+    c->agreed = true;
+    error = fork_register(c);
+    if (error != 0) {
+        release(c);
+        return error;
+    }
+    *out = c;
+    return 0;
+}
+
+int conn_wake(struct fusewire_connection *c)
+{
+    static const uint64_t one = 1;
+    atomic_store(&c->woken, true);
+    ssize_t written = write(c->wake_fd, &one, sizeof one);
+    (void)written; /* fails only when the counter is full, and then it wakes as well */
+    return 0;
+}
+
+int conn_descriptor(struct fusewire_connection *c)
+{
+    int error = conn_bind(c);
+    return error != 0 ? error : c->transport->descriptor(c);
+}
+
+void conn_statistics(const struct fusewire_connection *c, fusewire_statistics *statistics)
+{
+    *statistics = c->stats;
+    statistics->open = c->slots.open;
+    statistics->open_peak = c->slots.open_peak;
+    statistics->buffers_used = c->slots.buffer_count - c->slots.free_buffer_count;
+    statistics->memory = c->slots.memory;
+}
+
+void conn_end(struct fusewire_connection *c, int error)
+{
+    if (c->end != 0)
+        return;
+    c->end = error;
+    conn_wake(c);
+}
+
+static void answer_all(struct fusewire_connection *c, int error)
+{
+    while (c->inbox.first != NULL) {
+        struct slot *slot = queue_take(&c->inbox);
+        if (slot->state != SLOT_OPEN) {
+            slot_free(&c->slots, slot);
+            continue;
+        }
+        /* Not decoded yet; it may take no answer. */
+        fusewire_request request;
+        wire_decode(slot_message(&c->slots, slot), slot->message_size, &c->dialect, &request);
+        wire_expect(&request, &slot->expected);
+        if (slot->expected.kind != WIRE_REPLY_NEVER) {
+            c->stats.read++;
+            continue;
+        }
+        if (slot->expected.opcode == FUSEWIRE_FORGET || slot->expected.opcode == FUSEWIRE_BATCH_FORGET) {
+            c->stats.read++;
+            c->stats.forgets++;
+        }
+        slot_free(&c->slots, slot);
+    }
+    for (uint32_t i = 0; i < c->slots.touched; i++) {
+        if (c->slots.all[i].state == SLOT_OPEN)
+            conn_reply_error(c, &c->slots.all[i], error);
+    }
+}
+
+/* Ends everything under way: nothing of ours is known to the kernel after it. */
+static void drain(struct fusewire_connection *c)
+{
+    c->turn = false;
+    answer_all(c, -EIO);
+    /* A notification may wait for a lock whose holder's request is still to be read: read and answer until it is through. */
+    for (int waited = 0; notifier_pending(c) > 0 && c->end == 0 && waited < CLOSE_WAIT_MS; waited += CLOSE_STEP_MS) {
+        c->transport->collect(c, 64, CLOSE_STEP_MS);
+        answer_all(c, -EIO);
+    }
+    c->transport->finish(c);
+    answer_all(c, -EIO);
+    notifier_close(c);
+}
+
+int conn_close(struct fusewire_connection *c)
+{
+    const bool parents = conn_check_owner(c) != 0;
+    fork_unregister(c);
+    if (parents) {
+        /* The descriptors were closed when the child was born. */
+        c->wake_fd = -1;
+        mount_forget(&c->mount);
+        c->transport->discard(c);
+        notifier_discard(c);
+        release(c);
+        return 0;
+    }
+    if (c->bound)
+        drain(c);
+    /* First the device: then the kernel answers whoever still waits, and unmounting needs no answers of ours. */
+    close(c->mount.device_fd);
+    c->mount.device_fd = -1;
+    mount_close(&c->mount);
+    release(c);
+    return 0;
+}

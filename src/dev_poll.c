@@ -1,0 +1,245 @@
+/* The poll transport: epoll, read and writev on the non-blocking /dev/fuse, for wherever io_uring is forbidden.
+ *
+ * Replies leave at once: with one system call each, writev has nothing to gain from waiting. */
+#include "dev_poll.h"
+#include "notifier.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+enum { EVENTS = 5 };
+
+/* While nothing is mounted the device has no way to say that this has changed: reading fails and polling reports an
+ * error at once, so it is tried anew at this interval. */
+enum { UNMOUNTED_RETRY_NS = 10000000 };
+
+/* Two guesses save system calls; the measurements are in docs/performance.md.
+ *
+ * Eager: a read before any wait. A reply wakes its client, which on the same CPU runs at once and has its next request in
+ * the queue when writev returns: then the read finds it and no wait is needed, two system calls per request in all.
+ *
+ * Deep: another read behind a message, without a wait. It pays when several clients call at once.
+ *
+ * Each success renews the hope, each EAGAIN (a wasted system call) takes one of it; without hope one in PROBE is tried
+ * all the same. */
+enum { HOPE = 4, PROBE = 16 };
+
+static bool worth_trying(struct guess *guess)
+{
+    return guess->hope > 0 || ++guess->chances % PROBE == 0;
+}
+
+static void learn(struct guess *guess, bool success)
+{
+    if (success)
+        guess->hope = HOPE;
+    else if (guess->hope > 0)
+        guess->hope--;
+}
+
+int poll_watch(struct poll_state *poll, int fd, uint32_t events)
+{
+    struct epoll_event event = {.events = events, .data.fd = fd};
+    return epoll_ctl(poll->epoll, EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : -errno;
+}
+
+/* Out of slots or buffers the device is left alone, so that what waits there does not wake anybody in vain. It stays
+ * registered, since coming back must not fail for want of memory; edge-triggered, since epoll reports errors in any case. */
+void poll_set_device(struct poll_state *poll, struct fusewire_connection *c, enum device_state state)
+{
+    if (poll->device == state)
+        return;
+    int fd = c->mount.device_fd;
+    struct epoll_event event = {.events = state == DEVICE_WATCHED ? EPOLLIN : EPOLLET, .data.fd = fd};
+    epoll_ctl(poll->epoll, EPOLL_CTL_MOD, fd, &event);
+
+    if (state == DEVICE_UNMOUNTED) {
+        poll->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+        struct timespec interval = {.tv_nsec = UNMOUNTED_RETRY_NS};
+        timerfd_settime(poll->timer, 0, &(struct itimerspec){interval, interval}, NULL);
+        poll_watch(poll, poll->timer, EPOLLIN);
+    } else if (poll->timer >= 0) {
+        close(poll->timer);
+        poll->timer = -1;
+    }
+    poll->device = state;
+}
+
+int poll_open(struct poll_state *poll, struct fusewire_connection *c)
+{
+    memset(poll, 0, sizeof *poll);
+    poll->timer = -1;
+    poll->notifier_watched = -1;
+    poll->epoll = epoll_create1(EPOLL_CLOEXEC);
+    int error = poll->epoll < 0 ? -errno : 0;
+    if (error == 0)
+        error = poll_watch(poll, c->mount.device_fd, EPOLLIN);
+    if (error == 0)
+        error = poll_watch(poll, c->wake_fd, EPOLLIN);
+    if (error == 0)
+        error = poll_watch(poll, c->family->bell, EPOLLIN | EPOLLET);
+    if (error != 0) {
+        if (poll->epoll >= 0)
+            close(poll->epoll);
+        return fail_errno(error, "cannot set up epoll");
+    }
+    return 0;
+}
+
+void poll_close(struct poll_state *poll)
+{
+    close(poll->epoll);
+    if (poll->timer >= 0)
+        close(poll->timer);
+}
+
+/* The device reports an error, so no message can come: the read says how the connection ended, and needs no memory. */
+static void read_end(struct fusewire_connection *c)
+{
+    void *nowhere = (void *)(uintptr_t)8;
+    c->stats.system_calls++;
+    ssize_t result = read(c->mount.device_fd, nowhere, buffer_message_capacity(&c->slots));
+    if (result < 0 && dev_read_result(-errno) == DEV_READ_END)
+        conn_end(c, -errno);
+}
+
+/* Reads until there is nothing, there are `want` messages, or more are not likely. Returns how many came. */
+static size_t read_messages(struct poll_state *poll, struct fusewire_connection *c, size_t want)
+{
+    size_t count = 0;
+    while (count < want && c->end == 0) {
+        int32_t buffer = slot_available(&c->slots) ? buffer_take(&c->slots) : BUFFER_NONE;
+        if (buffer == BUFFER_NONE) {
+            c->starved = true;
+            poll_set_device(poll, c, DEVICE_IGNORED);
+            break;
+        }
+        c->stats.system_calls++;
+        int64_t result = read(c->mount.device_fd, buffer_message(&c->slots, buffer), buffer_message_capacity(&c->slots));
+        if (result > 0) {
+            conn_message(c, buffer, (size_t)result);
+            if (count++ > 0)
+                learn(&poll->deep, true);
+            if (result >= LARGE_MESSAGE || !worth_trying(&poll->deep))
+                break;
+            continue;
+        }
+        result = result == 0 ? -EAGAIN : -errno;
+        buffer_free(&c->slots, buffer);
+        if (count > 0)
+            learn(&poll->deep, false);
+        if (result == -EPERM)
+            poll_set_device(poll, c, DEVICE_UNMOUNTED);
+        else if (poll->device == DEVICE_UNMOUNTED)
+            poll_set_device(poll, c, DEVICE_WATCHED);
+        if (!conn_read_failed(c, result))
+            break;
+    }
+    return count;
+}
+
+int poll_wait(struct poll_state *poll, struct fusewire_connection *c, size_t want, int timeout)
+{
+    bool room = slot_available(&c->slots) && c->slots.free_buffer_count > 0;
+    c->starved = !room;
+    if (poll->device != DEVICE_UNMOUNTED)
+        poll_set_device(poll, c, room ? DEVICE_WATCHED : DEVICE_IGNORED);
+    if (poll->device == DEVICE_WATCHED && (timeout == 0 || worth_trying(&poll->eager))) {
+        size_t count = read_messages(poll, c, want);
+        learn(&poll->eager, count > 0);
+        if (count > 0 || c->end != 0)
+            return 0;
+    }
+    int notifier = notifier_descriptor(c);
+    if (notifier >= 0 && poll->notifier_watched != notifier) {
+        poll_watch(poll, notifier, EPOLLIN);
+        poll->notifier_watched = notifier;
+    }
+
+    struct epoll_event events[EVENTS];
+    c->stats.system_calls++;
+    int count = epoll_wait(poll->epoll, events, EVENTS, timeout);
+    if (count < 0)
+        return -errno;
+    for (int i = 0; i < count; i++) {
+        int fd = events[i].data.fd;
+        uint64_t times;
+        if (fd == c->mount.device_fd) {
+            if (read_messages(poll, c, want) == 0 && c->starved && (events[i].events & EPOLLERR) != 0)
+                read_end(c);
+        } else if (fd == poll->timer) {
+            ssize_t ignored = read(fd, &times, sizeof times);
+            (void)ignored;
+            read_messages(poll, c, want);
+        } else if (fd == notifier) {
+            notifier_reap(c);
+        } else if (fd == c->wake_fd) {
+            /* Read where the flag is looked at, which may have been too early to see this. */
+            atomic_store(&c->woken, true);
+        }
+    }
+    return 0;
+}
+
+static int start(struct fusewire_connection *c)
+{
+    struct poll_state *poll = malloc(sizeof *poll);
+    if (poll == NULL)
+        return fail(-ENOMEM, "no memory for the poll transport");
+    int error = poll_open(poll, c);
+    if (error != 0) {
+        free(poll);
+        return error;
+    }
+    c->transport_state = poll;
+    return 0;
+}
+
+static void finish(struct fusewire_connection *c)
+{
+    poll_close(c->transport_state);
+    free(c->transport_state);
+    c->transport_state = NULL;
+}
+
+static void forget(struct fusewire_connection *c)
+{
+    poll_close(c->transport_state);
+}
+
+static void discard(struct fusewire_connection *c)
+{
+    free(c->transport_state);
+}
+
+static int descriptor(const struct fusewire_connection *c)
+{
+    const struct poll_state *poll = c->transport_state;
+    return poll->epoll;
+}
+
+static void resume(struct fusewire_connection *c)
+{
+    poll_set_device(c->transport_state, c, DEVICE_WATCHED);
+}
+
+static int collect(struct fusewire_connection *c, size_t want, int timeout)
+{
+    return poll_wait(c->transport_state, c, want, timeout);
+}
+
+const struct transport transport_poll = {
+    .name = "poll",
+    .number = FUSEWIRE_TRANSPORT_POLL,
+    .start = start,
+    .finish = finish,
+    .forget = forget,
+    .discard = discard,
+    .descriptor = descriptor,
+    .collect = collect,
+    .resume = resume,
+};

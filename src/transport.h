@@ -1,0 +1,37 @@
+/* What a transport is: a way for messages to come from the kernel, and for the replies of a turn to go there together. */
+#ifndef FUSEWIRE_TRANSPORT_H
+#define FUSEWIRE_TRANSPORT_H
+
+#include "conn.h"
+
+struct transport {
+    const char *name;
+    uint32_t number; /* fusewire_transport */
+
+    /* Sets up what waits; puts its state in c->transport_state. Negative errno with words. */
+    int (*start)(struct fusewire_connection *c);
+
+    /* Takes back the reads that are under way (messages that still come go to the inbox) and frees the state: after it the
+     * kernel knows none of our memory. */
+    void (*finish)(struct fusewire_connection *c);
+
+    /* In a forked child: closes descriptors. Async-signal-safe. */
+    void (*forget)(struct fusewire_connection *c);
+
+    /* In a forked child, after forget: frees the memory. */
+    void (*discard)(struct fusewire_connection *c);
+
+    int (*descriptor)(const struct fusewire_connection *c);
+
+    /* Sends the outbox; gives messages to conn_message, as many as are there up to about `want`; when there are none, waits
+     * for them, a wake, or the family's bell up to `timeout` milliseconds. 0; -EINTR. */
+    int (*collect)(struct fusewire_connection *c, size_t want, int timeout);
+
+    /* There is room for messages again, after c->starved had been set: reads on, so that the descriptor tells of them. */
+    void (*resume)(struct fusewire_connection *c);
+};
+
+extern const struct transport transport_poll;
+extern const struct transport transport_ring;
+
+#endif
