@@ -394,8 +394,8 @@ typedef struct fusewire_mapping {
  * milliseconds for the first one: 0 returns at once, -1 waits without end.
  *
  * Returns their number; 0 after the timeout or a fusewire_wake; or, once nothing is left to hand out, how it ended:
- *   -ENODEV        unmounted
- *   -ECONNABORTED  aborted through fusectl, by the kernel, or by a forced unmount
+ *   -ENODEV        unmounted, also by force
+ *   -ECONNABORTED  aborted through fusectl, or by the kernel
  *   -ESHUTDOWN     stopped by fusewire_notify_unmount
  * An end is final: it is returned again by every later call. Other errors pass: -EINTR (a signal handler ran while
  * waiting), -EINVAL, -ECHILD. Replies are still accepted after a stop, as long as the connection is open.

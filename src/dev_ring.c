@@ -416,7 +416,7 @@ static void discard(struct fusewire_connection *c)
 {
     struct ring_state *state = c->transport_state;
     if (state->ring != NULL)
-        ring_free(state->ring);
+        ring_discard(state->ring);
     free(state);
 }
 

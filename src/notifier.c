@@ -146,7 +146,7 @@ void notifier_discard(struct fusewire_connection *c)
     if (c->notifier == NULL)
         return;
     if (c->notifier->ring != NULL)
-        ring_free(c->notifier->ring);
+        ring_discard(c->notifier->ring);
     for (struct note *note = c->notifier->notes; note != NULL;) {
         struct note *next = note->next;
         free(note);

@@ -44,16 +44,23 @@ int ring_create(struct ring **ring, unsigned entries)
         free(created);
         return error;
     }
+    /* A mapping holds the ring as a descriptor does, and an armed read holds the device: a child must inherit neither. */
+    io_uring_ring_dontfork(&created->uring);
     *ring = created;
     return 0;
+}
+
+void ring_discard(struct ring *ring)
+{
+    if (ring->offer != NULL)
+        munmap(ring->offer, ring->offer_size);
+    free(ring);
 }
 
 void ring_destroy(struct ring *ring)
 {
     io_uring_queue_exit(&ring->uring);
-    if (ring->offer != NULL)
-        munmap(ring->offer, ring->offer_size);
-    free(ring);
+    ring_discard(ring);
 }
 
 void ring_close(struct ring *ring)
@@ -68,9 +75,7 @@ void ring_free(struct ring *ring)
     munmap(sq->ring_ptr, sq->ring_sz);
     if (ring->uring.cq.ring_ptr != sq->ring_ptr)
         munmap(ring->uring.cq.ring_ptr, ring->uring.cq.ring_sz);
-    if (ring->offer != NULL)
-        munmap(ring->offer, ring->offer_size);
-    free(ring);
+    ring_discard(ring);
 }
 
 int ring_descriptor(const struct ring *ring)

@@ -21,10 +21,13 @@ struct ring_completion {
 int ring_create(struct ring **ring, unsigned entries);
 void ring_destroy(struct ring *ring);
 
-/* The same in two steps: closes the descriptor (async-signal-safe, so fit for a forked child), which cancels what is under
- * way; what completes meanwhile can still be had from ring_next. Then frees the memory. */
+/* The same in two steps: closes the descriptor, which cancels what is under way; what completes meanwhile can still be had
+ * from ring_next. Then frees the memory. */
 void ring_close(struct ring *ring);
 void ring_free(struct ring *ring);
+
+/* In a forked child, after ring_close, which is async-signal-safe: frees what the child inherited. */
+void ring_discard(struct ring *ring);
 
 int ring_descriptor(const struct ring *ring);
 
