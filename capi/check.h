@@ -14,7 +14,4 @@
 
 #define REQUIRE_CONNECTION(connection) REQUIRE((connection) != NULL, "the connection is NULL")
 
-/* Fills the caller's structure, which says in its first field how large it is, from the library's. */
-int check_give(void *to, const void *from, size_t known, const char *name);
-
 #endif

@@ -1,5 +1,6 @@
 /* Opening, cloning, closing, and what can be asked of a connection. */
 #include "check.h"
+#include "sized.h"
 
 uint32_t fusewire_version(void)
 {
@@ -54,7 +55,7 @@ int fusewire_negotiated(fusewire_connection *connection, fusewire_session *sessi
     const fusewire_session *agreed = family_session(connection->family);
     if (agreed == NULL)
         return fail(-EAGAIN, "INIT is not over yet");
-    return check_give(session, agreed, sizeof *agreed, "session");
+    return sized_give(session, agreed, sizeof *agreed, "session");
 }
 
 int fusewire_stats(fusewire_connection *connection, fusewire_statistics *statistics)
@@ -66,7 +67,7 @@ int fusewire_stats(fusewire_connection *connection, fusewire_statistics *statist
         return error;
     fusewire_statistics now;
     conn_statistics(connection, &now);
-    return check_give(statistics, &now, sizeof now, "statistics");
+    return sized_give(statistics, &now, sizeof now, "statistics");
 }
 
 int fusewire_unmount(fusewire_connection *connection)

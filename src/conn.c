@@ -1,5 +1,6 @@
 #include "conn.h"
 #include "notifier.h"
+#include "sized.h"
 #include "transport.h"
 
 #include <errno.h>
@@ -26,21 +27,9 @@ enum { CLOSE_WAIT_MS = 1000, CLOSE_STEP_MS = 10 };
 static int settle_options(const fusewire_options *given, fusewire_options *settled)
 {
     memset(settled, 0, sizeof *settled);
-    if (given != NULL) {
-        uint64_t known = given->size < sizeof *settled ? given->size : sizeof *settled;
-        if (given->size < sizeof given->size)
-            return fail(-EINVAL, "options->size is %llu: set it to sizeof(fusewire_options)",
-                        (unsigned long long)given->size);
-        /* More than any version will ever have is not a size but garbage. */
-        if (given->size > 4096)
-            return fail(-E2BIG, "options->size is %llu: set it to sizeof(fusewire_options)", (unsigned long long)given->size);
-        for (uint64_t i = known; i < given->size; i++) {
-            if (((const unsigned char *)given)[i] != 0)
-                return fail(-E2BIG, "the options have a field that this version (%u.%u.%u) does not know",
-                            FUSEWIRE_VERSION >> 16, FUSEWIRE_VERSION >> 8 & 0xff, FUSEWIRE_VERSION & 0xff);
-        }
-        memcpy(settled, given, known);
-    }
+    int error = given == NULL ? 0 : sized_take(settled, sizeof *settled, given, "options");
+    if (error != 0)
+        return error;
     const uint32_t known_flags = FUSEWIRE_OPEN_ADOPT | FUSEWIRE_OPEN_RAW | FUSEWIRE_OPEN_REPORT_FAILURES;
     if ((settled->flags & ~known_flags) != 0)
         return fail(-EINVAL, "unknown bits in options->flags: %#x", settled->flags & ~known_flags);
@@ -133,15 +122,18 @@ static struct fusewire_connection *allocate(const fusewire_options *options)
 }
 
 /* A successor's session: what its predecessor agreed upon. */
-static int take_session(struct fusewire_connection *c, const fusewire_session *session)
+static int take_session(struct fusewire_connection *c, const fusewire_session *given)
 {
-    if (session->size < sizeof *session)
-        return fail(-EINVAL, "session->size is %llu: set it to sizeof(fusewire_session)", (unsigned long long)session->size);
-    if (session->max_write > c->slots.data_capacity)
-        return fail(-EINVAL, "the session's max_write is %u: give options->max_write at least that", session->max_write);
-    c->dialect = (struct wire_dialect){session->minor, session->capabilities};
+    fusewire_session session;
+    int error = sized_take(&session, sizeof session, given, "session");
+    if (error != 0)
+        return error;
+    session.size = sizeof session;
+    if (session.max_write > c->slots.data_capacity)
+        return fail(-EINVAL, "the session's max_write is %u: give options->max_write at least that", session.max_write);
+    c->dialect = (struct wire_dialect){session.minor, session.capabilities};
     c->agreed = true;
-    family_agree(c->family, session);
+    family_agree(c->family, &session);
     return 0;
 }
 
@@ -263,7 +255,7 @@ int conn_clone(struct fusewire_connection **out, struct fusewire_connection *ori
         error = settle_options(options, &settled);
         if (error != 0)
             return error;
-        memcpy(&asked, options, options->size < sizeof asked ? options->size : sizeof asked);
+        sized_take(&asked, sizeof asked, options, "options");
     }
     fusewire_options others = asked;
     others.transport = others.depth = others.buffers = 0;
