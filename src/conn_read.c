@@ -162,8 +162,8 @@ static bool take_message(struct fusewire_connection *c, struct slot *slot, fusew
         return false;
     }
     if (slot->expected.opcode == FUSEWIRE_INTERRUPT) {
+        keep_transient(c, slot); /* first: it carries the unique that is looked for */
         struct slot *target = slot_find_unique(&c->slots, request->unique);
-        keep_transient(c, slot);
         if (target == NULL && !raw) {
             /* Answered already, or still to come, here or on a clone. */
             family_post_interrupt(c->family, request->unique);
