@@ -191,7 +191,7 @@ static bool take_record(struct fusewire_connection *c, struct slot *slot, fusewi
     memset(request, 0, sizeof *request);
     if (slot->state == SLOT_OUTCOME) {
         request->opcode = FUSEWIRE_OUTCOME;
-        request->id = slot_id(&c->slots, slot);
+        request->id = slot->expected.unique == 0 ? 0 : slot_id(&c->slots, slot); /* 0: of a notification */
         request->error = slot->outcome;
         request->nodeid = slot->nodeid;
         request->unique = slot->expected.unique;

@@ -73,7 +73,6 @@ int poll_open(struct poll_state *poll, struct fusewire_connection *c)
 {
     memset(poll, 0, sizeof *poll);
     poll->timer = -1;
-    poll->notifier_watched = -1;
     poll->epoll = epoll_create1(EPOLL_CLOEXEC);
     int error = poll->epoll < 0 ? -errno : 0;
     if (error == 0)
@@ -154,12 +153,6 @@ int poll_wait(struct poll_state *poll, struct fusewire_connection *c, size_t wan
         if (count > 0 || c->end != 0)
             return 0;
     }
-    int notifier = notifier_descriptor(c);
-    if (notifier >= 0 && poll->notifier_watched != notifier) {
-        poll_watch(poll, notifier, EPOLLIN);
-        poll->notifier_watched = notifier;
-    }
-
     struct epoll_event events[EVENTS];
     c->stats.system_calls++;
     int count = epoll_wait(poll->epoll, events, EVENTS, timeout);
@@ -175,7 +168,7 @@ int poll_wait(struct poll_state *poll, struct fusewire_connection *c, size_t wan
             ssize_t ignored = read(fd, &times, sizeof times);
             (void)ignored;
             read_messages(poll, c, want);
-        } else if (fd == notifier) {
+        } else if (fd == notifier_descriptor(c)) {
             notifier_reap(c);
         } else if (fd == c->wake_fd) {
             /* Read where the flag is looked at, which may have been too early to see this. */
@@ -222,6 +215,11 @@ static int descriptor(const struct fusewire_connection *c)
     return poll->epoll;
 }
 
+static int watch(struct fusewire_connection *c, int fd)
+{
+    return poll_watch(c->transport_state, fd, EPOLLIN);
+}
+
 static void resume(struct fusewire_connection *c)
 {
     poll_set_device(c->transport_state, c, DEVICE_WATCHED);
@@ -241,5 +239,6 @@ const struct transport transport_poll = {
     .discard = discard,
     .descriptor = descriptor,
     .collect = collect,
+    .watch = watch,
     .resume = resume,
 };

@@ -25,7 +25,6 @@ struct poll_state {
     int epoll;
     int timer; /* while unmounted; -1 otherwise */
     enum device_state device;
-    int notifier_watched;
     struct guess eager;
     struct guess deep;
 };

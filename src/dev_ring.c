@@ -238,7 +238,6 @@ static void arm(struct fusewire_connection *c)
         c->slots.reserved++;
     }
     ring_offer_publish(state->ring);
-    c->starved = state->offered == 0;
     if (!state->armed && state->offered > 0)
         state->armed = ring_read_multishot(state->ring, c->mount.device_fd, TAG_READ) == 0;
     if (!state->wake_armed)
@@ -342,7 +341,9 @@ static size_t inbox_size(const struct fusewire_connection *c)
 static int collect_busy(struct fusewire_connection *c, int timeout)
 {
     struct ring_state *state = c->transport_state;
-    if (timeout == 0) {
+    /* Without room for messages no read is armed, and only the device's own descriptor tells how the connection ends. */
+    const bool room = state->offered > 0 || (slot_available(&c->slots) && c->slots.free_buffer_count > 0);
+    if (timeout == 0 || !room) {
         go_quiet(c);
         return 0;
     }
@@ -354,16 +355,16 @@ static int collect_busy(struct fusewire_connection *c, int timeout)
     return error;
 }
 
+static int watch(struct fusewire_connection *c, int fd)
+{
+    struct ring_state *state = c->transport_state;
+    return poll_watch(&state->poll, fd, EPOLLIN);
+}
+
 static void resume(struct fusewire_connection *c)
 {
     struct ring_state *state = c->transport_state;
-    if (!state->busy) {
-        poll_set_device(&state->poll, c, DEVICE_WATCHED);
-        return;
-    }
-    arm(c);
-    if (ring_submit(state->ring) < 0)
-        ring_broke(c);
+    poll_set_device(&state->poll, c, DEVICE_WATCHED);
 }
 
 static int collect(struct fusewire_connection *c, size_t want, int timeout)
@@ -435,5 +436,6 @@ const struct transport transport_ring = {
     .discard = discard,
     .descriptor = descriptor,
     .collect = collect,
+    .watch = watch,
     .resume = resume,
 };

@@ -1,5 +1,6 @@
 #include "notifier.h"
 #include "ring.h"
+#include "transport.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -22,12 +23,25 @@ struct notifier {
     unsigned pending;
 };
 
+/* With the ring closed nobody tells when a worker is done with the bytes of a notification, so those of the unfinished are
+ * never freed. */
+static void give_ring_up(struct notifier *notifier)
+{
+    if (notifier->ring != NULL)
+        ring_destroy(notifier->ring);
+    notifier->ring = NULL;
+    notifier->notes = NULL;
+    notifier->pending = 0;
+}
+
 static struct notifier *the_notifier(struct fusewire_connection *c)
 {
     if (c->notifier == NULL) {
         c->notifier = calloc(1, sizeof *c->notifier);
         if (c->notifier != NULL && ring_create(&c->notifier->ring, ENTRIES) != 0)
             c->notifier->ring = NULL;
+        if (notifier_descriptor(c) >= 0 && c->transport->watch(c, notifier_descriptor(c)) != 0)
+            give_ring_up(c->notifier);
     }
     return c->notifier;
 }
@@ -56,17 +70,6 @@ static int send_now(struct fusewire_connection *c, const void *head, size_t head
     const struct iovec pieces[2] = {{(void *)(uintptr_t)head, head_size}, {(void *)(uintptr_t)body, body_size}};
     report(c, dev_write(c->mount.device_fd, pieces, body_size > 0 ? 2 : 1, &c->stats.system_calls), wanted);
     return 0;
-}
-
-/* With the ring closed nobody tells when a worker is done with the bytes of a notification, so those of the unfinished are
- * never freed. */
-static void give_ring_up(struct notifier *notifier)
-{
-    if (notifier->ring != NULL)
-        ring_destroy(notifier->ring);
-    notifier->ring = NULL;
-    notifier->notes = NULL;
-    notifier->pending = 0;
 }
 
 int notifier_send(struct fusewire_connection *c, const void *head, size_t head_size, const void *body, size_t body_size,

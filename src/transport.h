@@ -27,6 +27,9 @@ struct transport {
      * for them, a wake, or the family's bell up to `timeout` milliseconds. 0; -EINTR. */
     int (*collect)(struct fusewire_connection *c, size_t want, int timeout);
 
+    /* Makes the descriptor of the notifier part of what is waited for. Negative errno without words. */
+    int (*watch)(struct fusewire_connection *c, int fd);
+
     /* There is room for messages again, after c->starved had been set: reads on, so that the descriptor tells of them. */
     void (*resume)(struct fusewire_connection *c);
 };
