@@ -624,7 +624,9 @@ int64_t fusewire_direntplus(void *buffer, size_t capacity, size_t used, const fu
 
 /* Messages to the kernel that nobody asked for. Allowed once INIT is over (-EAGAIN before). Where io_uring is to be had
  * they are carried out off this thread, since the kernel may make them wait for a lock that a client of this very server
- * holds; on a machine without it, send those that drop entries or data only while no request is open.
+ * holds; on a machine without it, send those that drop entries or data only while no request is open. A server that is killed
+ * while a notification waits so stays in the kernel until its connection is aborted (fusectl's abort file, umount -f), since
+ * the waiting worker holds /dev/fuse (seen on Linux 6.18); closing the connection has no such trouble.
  * 0 means that the message was accepted; the kernel's -ENOENT (nothing cached) is no failure. */
 
 /* Drops cached attributes and data of [offset, offset + length); length 0 to the end, offset < 0 attributes only. */
