@@ -324,7 +324,8 @@ void conn_end(struct fusewire_connection *c, int error)
 {
     if (c->end != 0)
         return;
-    c->end = error;
+    /* An end must not look like what passes. */
+    c->end = error == -EINTR || error == -EAGAIN ? -EIO : error;
     conn_wake(c);
 }
 

@@ -5,6 +5,7 @@
 #include "notifier.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -47,6 +48,13 @@ int poll_watch(struct poll_state *poll, int fd, uint32_t events)
     return epoll_ctl(poll->epoll, EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : -errno;
 }
 
+static void stop_timer(struct poll_state *poll)
+{
+    if (poll->timer >= 0)
+        close(poll->timer);
+    poll->timer = -1;
+}
+
 /* Out of slots or buffers the device is left alone, so that what waits there does not wake anybody in vain. It stays
  * registered, since coming back must not fail for want of memory; edge-triggered, since epoll reports errors in any case. */
 void poll_set_device(struct poll_state *poll, struct fusewire_connection *c, enum device_state state)
@@ -55,18 +63,31 @@ void poll_set_device(struct poll_state *poll, struct fusewire_connection *c, enu
         return;
     int fd = c->mount.device_fd;
     struct epoll_event event = {.events = state == DEVICE_WATCHED ? EPOLLIN : EPOLLET, .data.fd = fd};
-    epoll_ctl(poll->epoll, EPOLL_CTL_MOD, fd, &event);
-
-    if (state == DEVICE_UNMOUNTED) {
-        poll->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-        struct timespec interval = {.tv_nsec = UNMOUNTED_RETRY_NS};
-        timerfd_settime(poll->timer, 0, &(struct itimerspec){interval, interval}, NULL);
-        poll_watch(poll, poll->timer, EPOLLIN);
-    } else if (poll->timer >= 0) {
-        close(poll->timer);
-        poll->timer = -1;
+    if (poll->device != DEVICE_UNMOUNTED) {
+        epoll_ctl(poll->epoll, EPOLL_CTL_MOD, fd, &event);
+    } else {
+        /* Should this fail the timer goes on, and it is tried again. */
+        if (epoll_ctl(poll->epoll, EPOLL_CTL_ADD, fd, &event) != 0)
+            return;
+        stop_timer(poll);
     }
     poll->device = state;
+}
+
+/* Before the mount the device has no queue for epoll to wait in, and would not get one later; so it is added once it is
+ * mounted, and until then tried from time to time. */
+static int watch_device(struct poll_state *state, struct fusewire_connection *c)
+{
+    struct pollfd device = {.fd = c->mount.device_fd, .events = POLLIN};
+    if (poll(&device, 1, 0) >= 0 && (device.revents & POLLERR) == 0)
+        return poll_watch(state, c->mount.device_fd, EPOLLIN);
+    state->device = DEVICE_UNMOUNTED;
+    state->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (state->timer < 0)
+        return -errno;
+    struct timespec interval = {.tv_nsec = UNMOUNTED_RETRY_NS};
+    timerfd_settime(state->timer, 0, &(struct itimerspec){interval, interval}, NULL);
+    return poll_watch(state, state->timer, EPOLLIN);
 }
 
 int poll_open(struct poll_state *poll, struct fusewire_connection *c)
@@ -76,12 +97,13 @@ int poll_open(struct poll_state *poll, struct fusewire_connection *c)
     poll->epoll = epoll_create1(EPOLL_CLOEXEC);
     int error = poll->epoll < 0 ? -errno : 0;
     if (error == 0)
-        error = poll_watch(poll, c->mount.device_fd, EPOLLIN);
+        error = watch_device(poll, c);
     if (error == 0)
         error = poll_watch(poll, c->wake_fd, EPOLLIN);
     if (error == 0)
         error = poll_watch(poll, c->family->bell, EPOLLIN | EPOLLET);
     if (error != 0) {
+        stop_timer(poll);
         if (poll->epoll >= 0)
             close(poll->epoll);
         return fail_errno(error, "cannot set up epoll");
@@ -92,8 +114,7 @@ int poll_open(struct poll_state *poll, struct fusewire_connection *c)
 void poll_close(struct poll_state *poll)
 {
     close(poll->epoll);
-    if (poll->timer >= 0)
-        close(poll->timer);
+    stop_timer(poll);
 }
 
 /* The device reports an error, so no message can come: the read says how the connection ended, and needs no memory. */
@@ -119,6 +140,10 @@ static size_t read_messages(struct poll_state *poll, struct fusewire_connection 
         }
         c->stats.system_calls++;
         int64_t result = read(c->mount.device_fd, buffer_message(&c->slots, buffer), buffer_message_capacity(&c->slots));
+        if (result < 0)
+            result = -errno;
+        if (poll->device == DEVICE_UNMOUNTED && result != -EPERM)
+            poll_set_device(poll, c, DEVICE_WATCHED);
         if (result > 0) {
             conn_message(c, buffer, (size_t)result);
             if (count++ > 0)
@@ -127,15 +152,10 @@ static size_t read_messages(struct poll_state *poll, struct fusewire_connection 
                 break;
             continue;
         }
-        result = result == 0 ? -EAGAIN : -errno;
         buffer_free(&c->slots, buffer);
         if (count > 0)
             learn(&poll->deep, false);
-        if (result == -EPERM)
-            poll_set_device(poll, c, DEVICE_UNMOUNTED);
-        else if (poll->device == DEVICE_UNMOUNTED)
-            poll_set_device(poll, c, DEVICE_WATCHED);
-        if (!conn_read_failed(c, result))
+        if (!conn_read_failed(c, result == 0 ? -EAGAIN : result))
             break;
     }
     return count;
