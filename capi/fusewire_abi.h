@@ -344,7 +344,8 @@ typedef struct fusewire_request {
     uint32_t flags;      /* OPEN OPENDIR CREATE READ WRITE RELEASE TMPFILE: open(2)'s; RENAME2 SETXATTR COPY_FILE_RANGE:
                             those of the call; SETUPMAPPING: 1 write, 2 read; STATX: AT_STATX_* */
     uint32_t op_flags;   /* fusewire_op_flags; of IOCTL too */
-    uint32_t mode;       /* CREATE MKNOD MKDIR TMPFILE: with the type; SETATTR; ACCESS: the mask; FALLOCATE: its mode */
+    uint32_t mode;       /* CREATE MKNOD TMPFILE: with the type; MKDIR SETATTR: the permissions; ACCESS: the mask;
+                            FALLOCATE: its mode */
     uint32_t umask;      /* CREATE MKNOD MKDIR TMPFILE */
     uint32_t rdev;       /* MKNOD, as the kernel's 32-bit encoding: major in bits 8-19, minor in 0-7 and 20-31 */
     uint64_t newnodeid;  /* RENAME RENAME2: the new directory; LINK: the file to link; COPY_FILE_RANGE: the target */
@@ -684,7 +685,7 @@ typedef struct fusewire_statistics {
     uint64_t malformed;       /* messages that could not be decoded; answered with EIO */
     uint64_t batches;         /* calls of fusewire_read that handed something out */
     uint64_t system_calls;    /* made by this connection to read, wait and write */
-    uint32_t open;            /* requests handed out or held, and not answered yet */
+    uint32_t open;            /* requests handed out and not answered yet */
     uint32_t open_peak;
     uint32_t transport;       /* fusewire_transport in use */
     uint32_t buffers_used;    /* of options.buffers */

@@ -35,6 +35,4 @@ write_basic_package_version_file(${PROJECT_BINARY_DIR}/fusewireConfigVersion.cma
 install(FILES ${PROJECT_BINARY_DIR}/fusewireConfig.cmake ${PROJECT_BINARY_DIR}/fusewireConfigVersion.cmake
   DESTINATION ${package_folder})
 
-# The C examples as sources: they build against the installed library as they are.
-install(DIRECTORY examples/c/ DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples FILES_MATCHING PATTERN "*.[ch]")
 install(FILES LICENSE README.md CHANGELOG.md DESTINATION ${CMAKE_INSTALL_DOCDIR})

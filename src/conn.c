@@ -315,6 +315,9 @@ void conn_statistics(const struct fusewire_connection *c, fusewire_statistics *s
 {
     *statistics = c->stats;
     statistics->open = c->slots.open;
+    /* What was not handed out yet is not counted as read, and of outcomes the request has been answered. */
+    for (const struct slot *slot = c->inbox.first; slot != NULL; slot = slot->next)
+        statistics->open -= slot->state != SLOT_TRANSIENT;
     statistics->open_peak = c->slots.open_peak;
     statistics->buffers_used = c->slots.buffer_count - c->slots.free_buffer_count;
     statistics->memory = c->slots.memory;

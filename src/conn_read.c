@@ -133,6 +133,7 @@ static bool take_message(struct fusewire_connection *c, struct slot *slot, fusew
     int error = wire_decode(slot_message(&c->slots, slot), slot->message_size, &c->dialect, request);
     wire_expect(request, &slot->expected);
     slot->nodeid = request->nodeid;
+    request->id = 0;
 
     switch (slot->expected.opcode) {
     case FUSEWIRE_FORGET:
