@@ -1,0 +1,63 @@
+"""What can go wrong, and how it is said: always an OSError with the library's own words."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from ._core import ffi, lib
+
+__all__ = ["Aborted", "Ended", "ReplyRefused", "Stopped", "Unmounted"]
+
+
+class Ended(OSError):
+    """The connection has come to its end: nothing more will be read from it. Its subclasses say how it ended."""
+
+
+class Unmounted(Ended):
+    """The filesystem was unmounted (ENODEV)."""
+
+
+class Aborted(Ended):
+    """The connection was aborted: through fusectl, by the kernel or by a forced unmount (ECONNABORTED)."""
+
+
+class Stopped(Ended):
+    """Connection.stop was called, on this connection or on one of its clones (ESHUTDOWN)."""
+
+
+class ReplyRefused(OSError):
+    """The library did not take a reply: the request was answered before (EALREADY), the reply does not fit it (EINVAL,
+    EMSGSIZE, ERANGE), it belongs to another connection (EXDEV), or the connection has ended (ENOTCONN)."""
+
+
+_ENDS = {errno.ENODEV: Unmounted, errno.ECONNABORTED: Aborted, errno.ESHUTDOWN: Stopped}
+
+
+def last_words() -> str:
+    """This thread's last error of the library, in words."""
+    words: bytes = ffi.string(lib.fusewire_last_error())
+    return words.decode("utf-8", "replace")
+
+
+def failure(code: int, path: str | None = None) -> OSError:
+    """The exception for a negative errno that the library returned."""
+    words = last_words()
+    return OSError(-code, words) if path is None else OSError(-code, words, path)
+
+
+def read_failure(code: int) -> OSError:
+    """The same for fusewire_read, which also says how a connection ended."""
+    end = _ENDS.get(-code)
+    return failure(code) if end is None else end(-code, os.strerror(-code))
+
+
+def refused(code: int) -> ReplyRefused:
+    return ReplyRefused(-code, last_words())
+
+
+def check(code: int) -> int:
+    """Returns a result of the library, or raises the error that it is."""
+    if code < 0:
+        raise failure(code)
+    return code
