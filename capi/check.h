@@ -6,10 +6,10 @@
 
 #include <errno.h>
 
-#define REQUIRE(condition, words)         \
-    do {                                  \
-        if (!(condition))                 \
-            return fail(-EINVAL, words);  \
+#define REQUIRE(condition, words)                                                                                      \
+    do {                                                                                                               \
+        if (!(condition))                                                                                              \
+            return fail(-EINVAL, words);                                                                               \
     } while (0)
 
 #define REQUIRE_CONNECTION(connection) REQUIRE((connection) != NULL, "the connection is NULL")

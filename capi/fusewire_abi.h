@@ -154,10 +154,10 @@ enum fusewire_setattr_valid {
     FUSEWIRE_SET_SIZE = 8,
     FUSEWIRE_SET_ATIME = 16,
     FUSEWIRE_SET_MTIME = 32,
-    FUSEWIRE_SET_FH = 64,            /* not an attribute: `fh` names the open file that asks */
-    FUSEWIRE_SET_ATIME_NOW = 128,    /* with SET_ATIME: to the server's present time */
+    FUSEWIRE_SET_FH = 64,         /* not an attribute: `fh` names the open file that asks */
+    FUSEWIRE_SET_ATIME_NOW = 128, /* with SET_ATIME: to the server's present time */
     FUSEWIRE_SET_MTIME_NOW = 256,
-    FUSEWIRE_SET_LOCKOWNER = 512,    /* not an attribute: `lock_owner` is given */
+    FUSEWIRE_SET_LOCKOWNER = 512, /* not an attribute: `lock_owner` is given */
     FUSEWIRE_SET_CTIME = 1024,
     FUSEWIRE_SET_KILL_SUIDGID = 2048 /* with HANDLE_KILLPRIV_V2: clear set-user-ID and set-group-ID */
 };
@@ -176,24 +176,24 @@ enum fusewire_fopen {
 
 /* fusewire_request.op_flags, by opcode. */
 enum fusewire_op_flags {
-    FUSEWIRE_GETATTR_FH = 1,            /* GETATTR: `fh` is given */
-    FUSEWIRE_OPEN_KILL_SUIDGID = 1,     /* OPEN, CREATE: clear set-user-ID and set-group-ID */
-    FUSEWIRE_READ_LOCKOWNER = 2,        /* READ: `lock_owner` is given */
-    FUSEWIRE_WRITE_CACHE = 1,           /* WRITE: from the page cache, the writer is not known */
-    FUSEWIRE_WRITE_LOCKOWNER = 2,       /* WRITE: `lock_owner` is given */
-    FUSEWIRE_WRITE_KILL_SUIDGID = 4,    /* WRITE: clear set-user-ID and set-group-ID */
-    FUSEWIRE_RELEASE_FLUSH = 1,         /* RELEASE */
-    FUSEWIRE_RELEASE_FLOCK_UNLOCK = 2,  /* RELEASE: drop the flock of `lock_owner` */
-    FUSEWIRE_FSYNC_FDATASYNC = 1,       /* FSYNC, FSYNCDIR: the data only */
-    FUSEWIRE_LK_FLOCK = 1,              /* GETLK, SETLK, SETLKW: a flock(2) lock */
-    FUSEWIRE_SETXATTR_ACL_KILL_SGID = 1,/* SETXATTR: clear set-group-ID */
-    FUSEWIRE_IOCTL_COMPAT = 1,          /* IOCTL: 32-bit caller on a 64-bit machine */
+    FUSEWIRE_GETATTR_FH = 1,             /* GETATTR: `fh` is given */
+    FUSEWIRE_OPEN_KILL_SUIDGID = 1,      /* OPEN, CREATE: clear set-user-ID and set-group-ID */
+    FUSEWIRE_READ_LOCKOWNER = 2,         /* READ: `lock_owner` is given */
+    FUSEWIRE_WRITE_CACHE = 1,            /* WRITE: from the page cache, the writer is not known */
+    FUSEWIRE_WRITE_LOCKOWNER = 2,        /* WRITE: `lock_owner` is given */
+    FUSEWIRE_WRITE_KILL_SUIDGID = 4,     /* WRITE: clear set-user-ID and set-group-ID */
+    FUSEWIRE_RELEASE_FLUSH = 1,          /* RELEASE */
+    FUSEWIRE_RELEASE_FLOCK_UNLOCK = 2,   /* RELEASE: drop the flock of `lock_owner` */
+    FUSEWIRE_FSYNC_FDATASYNC = 1,        /* FSYNC, FSYNCDIR: the data only */
+    FUSEWIRE_LK_FLOCK = 1,               /* GETLK, SETLK, SETLKW: a flock(2) lock */
+    FUSEWIRE_SETXATTR_ACL_KILL_SGID = 1, /* SETXATTR: clear set-group-ID */
+    FUSEWIRE_IOCTL_COMPAT = 1,           /* IOCTL: 32-bit caller on a 64-bit machine */
     FUSEWIRE_IOCTL_UNRESTRICTED = 2,
-    FUSEWIRE_IOCTL_RETRY = 4,           /* in a reply's flags: ask again with these buffers */
+    FUSEWIRE_IOCTL_RETRY = 4, /* in a reply's flags: ask again with these buffers */
     FUSEWIRE_IOCTL_32BIT = 8,
     FUSEWIRE_IOCTL_DIR = 16,
     FUSEWIRE_IOCTL_COMPAT_X32 = 32,
-    FUSEWIRE_POLL_SCHEDULE_NOTIFY = 1   /* POLL: tell with fusewire_notify_poll when it becomes ready */
+    FUSEWIRE_POLL_SCHEDULE_NOTIFY = 1 /* POLL: tell with fusewire_notify_poll when it becomes ready */
 };
 
 /* fusewire_attr.flags. */
@@ -217,9 +217,9 @@ enum fusewire_transport {
 
 /* fusewire_options.flags. */
 enum fusewire_open_flags {
-    FUSEWIRE_OPEN_ADOPT = 1,          /* `fd` is a /dev/fuse descriptor that is, or will be, mounted by somebody else */
-    FUSEWIRE_OPEN_RAW = 2,            /* INIT and all that follows it is the caller's: nothing is negotiated, answered or
-                                         checked beyond what keeps the kernel from refusing a reply */
+    FUSEWIRE_OPEN_ADOPT = 1, /* `fd` is a /dev/fuse descriptor that is, or will be, mounted by somebody else */
+    FUSEWIRE_OPEN_RAW = 2,   /* INIT and all that follows it is the caller's: nothing is negotiated, answered or
+                                checked beyond what keeps the kernel from refusing a reply */
     FUSEWIRE_OPEN_REPORT_FAILURES = 4 /* each reply that the kernel refuses comes back as a FUSEWIRE_OUTCOME record */
 };
 
@@ -277,9 +277,10 @@ const char *fusewire_last_error(void);
  *   mountpoint NULL                    opens /dev/fuse only: mount fusewire_device_fd(*out) and read
  *
  * `options` may be NULL. Errors: -EINVAL (an unknown or contradictory option, named in the words), -ENOENT, -ENOTDIR,
- * -ENOTEMPTY (without the mount option nonempty), -ENOTCONN (a dead mount is in the way), -EBUSY (mounted already), -EPERM
- * or -EACCES (with what to do about it), -ENODEV (no fuse in this kernel), -ENOPKG (fusermount3 is not installed), -ETIMEDOUT
- * (fusermount3 did not answer), -EBADF (no such descriptor), -EPROTO (INIT failed), -ENOMEM, -EMFILE, -E2BIG. */
+ * -ENOTEMPTY (without the mount option nonempty), -ENOTCONN (a dead mount is in the way), -EBUSY (mounted already),
+ * -EPERM or -EACCES (with what to do about it), -ENODEV (no fuse in this kernel), -ENOPKG (fusermount3 is not
+ * installed), -ETIMEDOUT (fusermount3 did not answer), -EBADF (no such descriptor), -EPROTO (INIT failed), -ENOMEM,
+ * -EMFILE, -E2BIG. */
 int fusewire_open(fusewire_connection **out, const char *mountpoint, const fusewire_options *options);
 
 /* A second channel to the same mount, with its own queue of requests in progress: what is read from it must be answered
@@ -289,8 +290,9 @@ int fusewire_open(fusewire_connection **out, const char *mountpoint, const fusew
 int fusewire_clone(fusewire_connection **out, fusewire_connection *connection, const fusewire_options *options);
 
 /* Ends the connection: takes back the reads that are under way, answers what was read and is still open with EIO,
- * unmounts what this connection mounted (not so a clone), and frees everything. Ids and pointers it handed out are invalid after.
- * Closing NULL does nothing. In a forked child it frees the child's copy and touches neither mount nor requests. */
+ * unmounts what this connection mounted (not so a clone), and frees everything. Ids and pointers it handed out are
+ * invalid after. Closing NULL does nothing. In a forked child it frees the child's copy and touches neither mount nor
+ * requests. */
 int fusewire_close(fusewire_connection *connection);
 
 /* The descriptor to poll for reading; the library's own, never to be read or closed. It is readable whenever
@@ -314,15 +316,15 @@ enum fusewire_request_marks {
  * for what takes no answer (FORGET, BATCH_FORGET, INTERRUPT, NOTIFY_REPLY, OUTCOME) until the next fusewire_read. Names
  * end with a NUL that the size does not count. */
 typedef struct fusewire_request {
-    uint64_t id;      /* names the request in replies; 0 where none is taken. INTERRUPT, OUTCOME: of the request meant */
-    uint32_t opcode;  /* fusewire_opcode, or a newer one: then only the first block and the message are filled */
-    uint32_t marks;   /* fusewire_request_marks */
-    uint64_t unique;  /* the kernel's own number of it. INTERRUPT: of the request meant */
-    uint64_t nodeid;  /* what it is about; of names: the directory */
-    uint32_t uid;     /* of the caller; (uint32_t)-1 where an id-mapped mount has none */
+    uint64_t id;     /* names the request in replies; 0 where none is taken. INTERRUPT, OUTCOME: of the request meant */
+    uint32_t opcode; /* fusewire_opcode, or a newer one: then only the first block and the message are filled */
+    uint32_t marks;  /* fusewire_request_marks */
+    uint64_t unique; /* the kernel's own number of it. INTERRUPT: of the request meant */
+    uint64_t nodeid; /* what it is about; of names: the directory */
+    uint32_t uid;    /* of the caller; (uint32_t)-1 where an id-mapped mount has none */
     uint32_t gid;
-    uint32_t pid;     /* of the caller's thread in the server's pid namespace; 0 where it has none there */
-    int32_t error;    /* OUTCOME: 0, or what the kernel said, as a negative errno */
+    uint32_t pid;        /* of the caller's thread in the server's pid namespace; 0 where it has none there */
+    int32_t error;       /* OUTCOME: 0, or what the kernel said, as a negative errno */
     const void *message; /* the message as the kernel sent it, its header included */
     uint64_t message_size;
 
@@ -356,23 +358,23 @@ typedef struct fusewire_request {
     uint64_t lock_end;   /* the last byte; INT64_MAX: to the end */
     uint32_t lock_type;  /* F_RDLCK, F_WRLCK, F_UNLCK */
     uint32_t lock_pid;
-    uint32_t valid;      /* SETATTR: fusewire_setattr_valid; STATX: the mask of STATX_* asked for */
-    uint32_t set_uid;    /* SETATTR */
+    uint32_t valid;   /* SETATTR: fusewire_setattr_valid; STATX: the mask of STATX_* asked for */
+    uint32_t set_uid; /* SETATTR */
     uint32_t set_gid;
-    uint32_t atimensec;  /* SETATTR */
+    uint32_t atimensec; /* SETATTR */
     uint32_t mtimensec;
     uint32_t ctimensec;
     int64_t atime;
     int64_t mtime;
     int64_t ctime;
-    uint32_t whence;     /* LSEEK: SEEK_DATA or SEEK_HOLE */
-    uint32_t cmd;        /* IOCTL */
-    uint64_t arg;        /* IOCTL: the argument as a number or address */
-    uint64_t kh;         /* POLL: for fusewire_notify_poll */
-    uint32_t events;     /* POLL */
-    uint32_t supp_group_count;    /* CREATE MKNOD MKDIR SYMLINK TMPFILE with CREATE_SUPP_GROUP: groups of the caller that
-                                     matter here (the directory's, where the caller is in it) */
-    const void *supp_groups;      /* 32-bit numbers, not aligned */
+    uint32_t whence;           /* LSEEK: SEEK_DATA or SEEK_HOLE */
+    uint32_t cmd;              /* IOCTL */
+    uint64_t arg;              /* IOCTL: the argument as a number or address */
+    uint64_t kh;               /* POLL: for fusewire_notify_poll */
+    uint32_t events;           /* POLL */
+    uint32_t supp_group_count; /* CREATE MKNOD MKDIR SYMLINK TMPFILE with CREATE_SUPP_GROUP: groups of the caller that
+                                  matter here (the directory's, where the caller is in it) */
+    const void *supp_groups;   /* 32-bit numbers, not aligned */
     const void *security_context; /* with SECURITY_CTX: security_context_count of them, see fusewire_security_context */
     uint32_t security_context_size;
     uint32_t security_context_count;
@@ -409,8 +411,8 @@ int fusewire_read(fusewire_connection *connection, fusewire_request *requests, s
 /* Makes the fusewire_read that waits, or else the next one that would, return 0. From any thread or signal handler. */
 int fusewire_wake(fusewire_connection *connection);
 
-/* Stops the connection and all its clones, also those in other processes: what waits in fusewire_read returns -ESHUTDOWN.
- * From any thread or signal handler. Works whether or not the mount is still there or busy. */
+/* Stops the connection and all its clones, also those in other processes: what waits in fusewire_read returns
+ * -ESHUTDOWN. From any thread or signal handler. Works whether or not the mount is still there or busy. */
 int fusewire_notify_unmount(fusewire_connection *connection);
 
 /* Asks for the mount to be detached, without waiting for it: a helper process unmounts while this one serves on what
@@ -432,8 +434,7 @@ int fusewire_security_context(const fusewire_request *request, uint32_t index, c
  *   -ENOTCONN  too late: the connection has ended
  *   -EMSGSIZE  more data than was asked for
  *   -ERANGE    a value out of its range
- * After an error other than the last two the request, if there is one, is untouched, and so it is after these: answer
- * it properly.
+ * After an error the request, if there still is one, is untouched: answer it properly.
  *
  * 0 means that the reply was accepted and is on its way: at once, or together with the others of this turn when
  * fusewire_read is called next (fusewire_fd is readable until then). The client may have gone meanwhile; see
@@ -532,8 +533,8 @@ typedef struct fusewire_iovec {
 int fusewire_reply_error(fusewire_connection *connection, uint64_t id, int error);
 
 /* To requests that succeed without data: UNLINK RMDIR RENAME RENAME2 RELEASE RELEASEDIR FSYNC FSYNCDIR SETXATTR
- * REMOVEXATTR FLUSH SETLK SETLKW ACCESS FALLOCATE SETUPMAPPING REMOVEMAPPING SYNCFS DESTROY; and, as an empty result, to
- * READ READDIR READDIRPLUS READLINK GETXATTR LISTXATTR. */
+ * REMOVEXATTR FLUSH SETLK SETLKW ACCESS FALLOCATE SETUPMAPPING REMOVEMAPPING SYNCFS DESTROY; and, as an empty result,
+ * to READ READDIR READDIRPLUS READLINK GETXATTR LISTXATTR. */
 int fusewire_reply_ok(fusewire_connection *connection, uint64_t id);
 
 /* LOOKUP MKNOD MKDIR SYMLINK LINK. Each such reply with a nodeid counts as one lookup of it, to be forgotten later. */
@@ -551,12 +552,13 @@ int fusewire_reply_open(fusewire_connection *connection, uint64_t id, uint64_t f
 int fusewire_reply_create(fusewire_connection *connection, uint64_t id, const fusewire_entry *entry, uint64_t fh,
                           uint32_t open_flags, int32_t backing_id);
 
-/* READ READDIR READDIRPLUS (up to `length` bytes; fewer end the file or the listing) READLINK (up to 4095, without a NUL)
- * GETXATTR LISTXATTR (where `length` is not 0). */
+/* READ READDIR READDIRPLUS (up to `length` bytes; fewer end the file or the listing) READLINK (up to 4095, without a
+ * NUL) GETXATTR LISTXATTR (where `length` is not 0). */
 int fusewire_reply_data(fusewire_connection *connection, uint64_t id, const void *data, size_t size);
 
 /* The same, from `count` pieces, up to 64. */
-int fusewire_reply_data_vector(fusewire_connection *connection, uint64_t id, const fusewire_iovec *pieces, size_t count);
+int fusewire_reply_data_vector(fusewire_connection *connection, uint64_t id, const fusewire_iovec *pieces,
+                               size_t count);
 
 /* WRITE: the bytes written, up to `data_size`. COPY_FILE_RANGE and its 64-bit form: the bytes copied. */
 int fusewire_reply_write(fusewire_connection *connection, uint64_t id, uint64_t size);
@@ -573,8 +575,8 @@ int fusewire_reply_lock(fusewire_connection *connection, uint64_t id, const fuse
 /* BMAP. */
 int fusewire_reply_bmap(fusewire_connection *connection, uint64_t id, uint64_t block);
 
-/* IOCTL: what the call returns, and data of up to `length` bytes. FS_IOC_GETFLAGS and FS_IOC_FSGETXATTR must have exactly
- * `length` (-EINVAL otherwise; seen on Linux 6.18). */
+/* IOCTL: what the call returns, and data of up to `length` bytes. FS_IOC_GETFLAGS and FS_IOC_FSGETXATTR must have
+ * exactly `length` (-EINVAL otherwise; seen on Linux 6.18). */
 int fusewire_reply_ioctl(fusewire_connection *connection, uint64_t id, int32_t result, const void *data, size_t size);
 
 /* IOCTL with IOCTL_UNRESTRICTED: asks for the call to be made again with these pieces of the caller's memory, at most
@@ -592,18 +594,22 @@ int fusewire_reply_lseek(fusewire_connection *connection, uint64_t id, uint64_t 
 int fusewire_reply_statx(fusewire_connection *connection, uint64_t id, uint64_t attr_valid, uint32_t attr_valid_nsec,
                          const fusewire_statx *statx);
 
-/* The zero-copy path: lends memory of at least `length` bytes for the data of a READ, READDIR, READDIRPLUS, READLINK, GETXATTR
- * or LISTXATTR reply, valid until the request is answered, in whatever way. Fill it, then send its first `size` bytes.
- * Borrowing again gives the same memory. -ENOBUFS when all of options.buffers are in use: reply with data of your own. */
+/* The zero-copy path: lends memory of at least `length` bytes for the data of a READ, READDIR, READDIRPLUS, READLINK,
+ * GETXATTR or LISTXATTR reply, valid until the request is answered, in whatever way. Fill it, then send its first
+ * `size` bytes. Borrowing again gives the same memory. -ENOBUFS when all of options.buffers are in use: reply with data
+ * of your own. */
 int fusewire_borrow(fusewire_connection *connection, uint64_t id, void **data, size_t *capacity);
 int fusewire_reply_borrowed(fusewire_connection *connection, uint64_t id, size_t size);
 
 /* Asks that the outcome of this request's reply come back in a batch as a FUSEWIRE_OUTCOME record, with the request's
- * id, nodeid and opcode's `unique`: error 0, or -ENOENT when the client had vanished (an fh or lookup it carried never reached the kernel). */
+ * id, nodeid and unique: error 0, or -ENOENT when the client had vanished (an fh or lookup it carried never
+ * reached the kernel). */
 int fusewire_expect_outcome(fusewire_connection *connection, uint64_t id);
 
 /* fusewire_write's flags. */
-enum fusewire_write_flags { FUSEWIRE_WRITE_OUTCOME = 1 /* report as fusewire_expect_outcome does; id 0 for a notification */ };
+enum fusewire_write_flags {
+    FUSEWIRE_WRITE_OUTCOME = 1 /* report as fusewire_expect_outcome does; id 0 for a notification */
+};
 
 /* Sends a ready message: a reply's or notification's 16-byte header with as much of its body as the caller likes
  * in `head`, the rest in `body` (NULL for none). `id` names the request that it answers, 0 for a notification. Length,
@@ -624,11 +630,11 @@ int64_t fusewire_direntplus(void *buffer, size_t capacity, size_t used, const fu
 /* ---- Notifications --------------------------------------------------------------------------------------------- */
 
 /* Messages to the kernel that nobody asked for. Allowed once INIT is over (-EAGAIN before). Where io_uring is to be had
- * they are carried out off this thread, since the kernel may make them wait for a lock that a client of this very server
- * holds; on a machine without it, send those that drop entries or data only while no request is open. A server that is killed
- * while a notification waits so stays in the kernel until its connection is aborted (fusectl's abort file, umount -f), since
- * the waiting worker holds /dev/fuse (seen on Linux 6.18); closing the connection has no such trouble.
- * 0 means that the message was accepted; the kernel's -ENOENT (nothing cached) is no failure. */
+ * they are carried out off this thread, since the kernel may make them wait for a lock that a client of this very
+ * server holds; on a machine without it, send those that drop entries or data only while no request is open. A server
+ * that is killed while a notification waits so stays in the kernel until its connection is aborted (fusectl's abort
+ * file, umount -f), since the waiting worker holds /dev/fuse (seen on Linux 6.18); closing the connection has no such
+ * trouble. 0 means that the message was accepted; the kernel's -ENOENT (nothing cached) is no failure. */
 
 /* Drops cached attributes and data of [offset, offset + length); length 0 to the end, offset < 0 attributes only. */
 int fusewire_notify_inval_inode(fusewire_connection *connection, uint64_t nodeid, int64_t offset, int64_t length);
@@ -673,24 +679,25 @@ int fusewire_backing_close(fusewire_connection *connection, int32_t backing_id);
 /* Counts since the connection was opened; a clone has its own. read == answered + forgets + open. */
 typedef struct fusewire_statistics {
     uint64_t size;
-    uint64_t read;            /* requests and forgets read from the kernel; a BATCH_FORGET is one. INIT counts */
-    uint64_t answered;        /* requests for which a reply was given to the kernel, also those it found gone */
-    uint64_t forgets;         /* FORGET and BATCH_FORGET messages */
-    uint64_t interrupts;      /* INTERRUPTs read */
-    uint64_t retrieved;       /* NOTIFY_REPLYs read */
-    uint64_t notifications;   /* sent */
-    uint64_t replies_gone;    /* of the answered: the client had vanished (ENOENT) or the connection had ended */
-    uint64_t replies_failed;  /* replies that the kernel refused for another reason; the client got an error */
+    uint64_t read;                 /* requests and forgets read from the kernel; a BATCH_FORGET is one. INIT counts */
+    uint64_t answered;             /* requests for which a reply was given to the kernel, also those it found gone */
+    uint64_t forgets;              /* FORGET and BATCH_FORGET messages */
+    uint64_t interrupts;           /* INTERRUPTs read */
+    uint64_t retrieved;            /* NOTIFY_REPLYs read */
+    uint64_t notifications;        /* sent */
+    uint64_t replies_gone;         /* of the answered: the client had vanished (ENOENT) or the connection had ended */
+    uint64_t replies_failed;       /* replies that the kernel refused for another reason; the client got an error */
     uint64_t notifications_failed; /* for another reason than ENOENT */
-    uint64_t malformed;       /* messages that could not be decoded; answered with EIO */
-    uint64_t batches;         /* calls of fusewire_read that handed something out */
-    uint64_t system_calls;    /* made by this connection to read, wait and write */
-    uint32_t open;            /* requests handed out and not answered yet */
+    uint64_t malformed;            /* messages that could not be decoded; answered with EIO */
+    uint64_t batches;              /* calls of fusewire_read that handed something out */
+    uint64_t system_calls;         /* made by this connection to read, wait and write */
+    uint32_t open;                 /* requests handed out and not answered yet */
     uint32_t open_peak;
-    uint32_t transport;       /* fusewire_transport in use */
-    uint32_t buffers_used;    /* of options.buffers */
-    uint64_t memory;          /* bytes of address space held for requests and buffers */
-    char transport_reason[160]; /* why the transports above the one in use were not taken; empty where none stands above */
+    uint32_t transport;         /* fusewire_transport in use */
+    uint32_t buffers_used;      /* of options.buffers */
+    uint64_t memory;            /* bytes of address space held for requests and buffers */
+    char transport_reason[160]; /* why the transports above the one in use were not taken; empty where none stands above
+                                 */
 } fusewire_statistics;
 
 /* statistics->size must be set. */

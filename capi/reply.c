@@ -5,19 +5,21 @@
 #include <string.h>
 
 /* Where a reply begins: `slot` is the open request that it answers. */
-#define REQUIRE_REQUEST(connection, id, kind, slot)                             \
-    struct slot *slot;                                                          \
-    do {                                                                        \
-        REQUIRE_CONNECTION(connection);                                         \
-        int found = conn_request_of_kind((connection), (id), (kind), &(slot));  \
-        if (found != 0)                                                         \
-            return found;                                                       \
+#define REQUIRE_REQUEST(connection, id, kind, slot)                                                                    \
+    struct slot *slot;                                                                                                 \
+    do {                                                                                                               \
+        REQUIRE_CONNECTION(connection);                                                                                \
+        int found = conn_request_of_kind((connection), (id), (kind), &(slot));                                         \
+        if (found != 0)                                                                                                \
+            return found;                                                                                              \
     } while (0)
 
 static int out_of_range(const char *what)
 {
-    return fail(-ERANGE, "the kernel would not take this %s: nanoseconds have to be below 10^9, the mode needs a file type, "
-                "and the size has to be below 2^63", what);
+    return fail(-ERANGE,
+                "the kernel would not take this %s: nanoseconds have to be below 10^9, the mode needs a file type, "
+                "and the size has to be below 2^63",
+                what);
 }
 
 static int too_large(const struct slot *slot, uint64_t size)
@@ -81,7 +83,8 @@ int fusewire_reply_open(fusewire_connection *connection, uint64_t id, uint64_t f
                         int32_t backing_id)
 {
     REQUIRE_REQUEST(connection, id, WIRE_REPLY_OPEN, slot);
-    conn_reply(connection, slot, wire_reply_open(slot->head, slot->expected.unique, fh, open_flags, backing_id), NULL, 0);
+    conn_reply(connection, slot, wire_reply_open(slot->head, slot->expected.unique, fh, open_flags, backing_id), NULL,
+               0);
     return 0;
 }
 
@@ -183,9 +186,12 @@ int fusewire_reply_ioctl(fusewire_connection *connection, uint64_t id, int32_t r
     if (size > slot->expected.limit)
         return too_large(slot, size);
     if (slot->expected.whole && size < slot->expected.limit)
-        return fail(-EINVAL, "the kernel wants exactly %llu bytes from this ioctl: answer one that is not supported with "
-                    "fusewire_reply_error and -ENOTTY", (unsigned long long)slot->expected.limit);
-    conn_reply(connection, slot, wire_reply_ioctl(slot->head, slot->expected.unique, result, 0, 0, 0, size), data, size);
+        return fail(-EINVAL,
+                    "the kernel wants exactly %llu bytes from this ioctl: answer one that is not supported with "
+                    "fusewire_reply_error and -ENOTTY",
+                    (unsigned long long)slot->expected.limit);
+    conn_reply(connection, slot, wire_reply_ioctl(slot->head, slot->expected.unique, result, 0, 0, 0, size), data,
+               size);
     return 0;
 }
 
@@ -230,8 +236,8 @@ int fusewire_reply_statx(fusewire_connection *connection, uint64_t id, uint64_t 
     REQUIRE_REQUEST(connection, id, WIRE_REPLY_STATX, slot);
     if (attr_valid_nsec > 999999999 || wire_check_statx(statx) != 0)
         return out_of_range("statx");
-    conn_reply(connection, slot, wire_reply_statx(slot->head, slot->expected.unique, attr_valid, attr_valid_nsec, statx),
-               NULL, 0);
+    conn_reply(connection, slot,
+               wire_reply_statx(slot->head, slot->expected.unique, attr_valid, attr_valid_nsec, statx), NULL, 0);
     return 0;
 }
 

@@ -14,7 +14,8 @@ static int write_notification(fusewire_connection *connection, const void *head,
         return fail(error, "the notification is malformed: %s", why);
     if (!connection->agreed && (connection->flags & FUSEWIRE_OPEN_RAW) == 0)
         return fail(-EAGAIN, "the kernel takes no notifications before INIT is over");
-    return notifier_send(connection, head, head_size, body, body_size, may_block, (flags & FUSEWIRE_WRITE_OUTCOME) != 0);
+    return notifier_send(connection, head, head_size, body, body_size, may_block,
+                         (flags & FUSEWIRE_WRITE_OUTCOME) != 0);
 }
 
 int fusewire_write(fusewire_connection *connection, uint64_t id, const void *head, size_t head_size, const void *body,

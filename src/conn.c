@@ -13,12 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum {
-    DEFAULT_DEPTH = 4096,
-    DEFAULT_BUFFERS = 32,
-    DEFAULT_MAX_WRITE = 1 << 20,
-    PAGE = 4096
-};
+enum { DEFAULT_DEPTH = 4096, DEFAULT_BUFFERS = 32, DEFAULT_MAX_WRITE = 1 << 20, PAGE = 4096 };
 
 /* How long closing goes on answering so that notifications can finish that wait for a client's lock. */
 enum { CLOSE_WAIT_MS = 1000, CLOSE_STEP_MS = 10 };
@@ -180,8 +175,9 @@ static int start_transport(struct fusewire_connection *c)
 
 int conn_check_owner(const struct fusewire_connection *c)
 {
-    return !c->bound || *c->here != 0 ? 0 : fail(-ECHILD, "this connection belongs to the parent process: use a clone made "
-                                                 "for the child before the fork");
+    return !c->bound || *c->here != 0 ? 0
+                                      : fail(-ECHILD, "this connection belongs to the parent process: use a clone made "
+                                                      "for the child before the fork");
 }
 
 int conn_bind(struct fusewire_connection *c)
@@ -365,7 +361,8 @@ static void drain(struct fusewire_connection *c)
 {
     c->turn = false;
     answer_all(c, -EIO);
-    /* A notification may wait for a lock whose holder's request is still to be read: read and answer until it is through. */
+    /* A notification may wait for a lock whose holder's request is still to be read: read and answer until it is
+     * through. */
     for (int waited = 0; notifier_pending(c) > 0 && c->end == 0 && waited < CLOSE_WAIT_MS; waited += CLOSE_STEP_MS) {
         c->transport->collect(c, 64, CLOSE_STEP_MS);
         answer_all(c, -EIO);

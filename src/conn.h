@@ -28,7 +28,8 @@ struct slot_queue {
 enum { EARLY_INTERRUPTS = 64 };
 
 struct fusewire_connection {
-    /* Who may use it. `here` lies on a page that a fork wipes: it is 0 in a child whose parent had bound the connection. */
+    /* Who may use it. `here` lies on a page that a fork wipes: it is 0 in a child whose parent had bound the
+     * connection. */
     uint32_t *here;
     bool bound;
     struct fusewire_connection *next; /* in the list of fork.c */
@@ -75,8 +76,8 @@ int conn_wake(struct fusewire_connection *c);
 int conn_descriptor(struct fusewire_connection *c);
 void conn_statistics(const struct fusewire_connection *c, fusewire_statistics *statistics);
 
-/* Makes this process the connection's user, if it has none yet. -ECHILD where the parent process is. Every function that
- * touches requests calls it first. */
+/* Makes this process the connection's user, if it has none yet. -ECHILD where the parent process is. Every function
+ * that touches requests calls it first. */
 int conn_bind(struct fusewire_connection *c);
 
 /* The same without binding it. Safe in a signal handler where it succeeds. */
@@ -93,7 +94,8 @@ int conn_read(struct fusewire_connection *c, fusewire_request *requests, size_t 
 /* Answers INIT, which is the first message after the mount. */
 int conn_await_init(struct fusewire_connection *c);
 
-/* For transports: a message of `size` bytes has come in `buffer`, which the slot keeps or frees. A slot is available. */
+/* For transports: a message of `size` bytes has come in `buffer`, which the slot keeps or frees. A slot is available.
+ */
 void conn_message(struct fusewire_connection *c, int32_t buffer, size_t size);
 
 /* For transports: a read failed so. True when it is worth reading again at once. */
@@ -108,7 +110,8 @@ int conn_request_of_kind(struct fusewire_connection *c, uint64_t id, enum wire_r
 /* Sends the reply whose first `head_size` bytes stand in slot->head; the rest is `body`, copied if it has to wait. */
 void conn_reply(struct fusewire_connection *c, struct slot *slot, size_t head_size, const void *body, size_t body_size);
 /* The same with the body in `count` pieces, vector[1] and after; vector[0] is for the head. */
-void conn_reply_vector(struct fusewire_connection *c, struct slot *slot, size_t head_size, struct iovec *vector, size_t count);
+void conn_reply_vector(struct fusewire_connection *c, struct slot *slot, size_t head_size, struct iovec *vector,
+                       size_t count);
 /* The same with a ready message, checked already. */
 void conn_write(struct fusewire_connection *c, struct slot *slot, const void *head, size_t head_size, const void *body,
                 size_t body_size);

@@ -6,12 +6,12 @@
 #include <time.h>
 #include <unistd.h>
 
-/* A read that fails for want of memory or the like is tried again, at once at first, then after a pause of a millisecond,
- * so that a lasting failure neither spins nor hangs: after so many in a row the connection ends. */
+/* A read that fails for want of memory or the like is tried again, at once at first, then after a pause of a
+ * millisecond, so that a lasting failure neither spins nor hangs: after so many in a row the connection ends. */
 enum { TROUBLES_AT_ONCE = 8, TROUBLES_MAX = 200 };
 
-/* After the mount INIT is there to be read at once; this long is waited for one that is not. The connection works all the
- * same when it comes later. */
+/* After the mount INIT is there to be read at once; this long is waited for one that is not. The connection works all
+ * the same when it comes later. */
 enum { INIT_WAIT_MS = 1000, INIT_STEP_MS = 100 };
 
 void conn_message(struct fusewire_connection *c, int32_t buffer, size_t size)
@@ -56,7 +56,8 @@ static void answer_init(struct fusewire_connection *c, struct slot *slot)
 {
     fusewire_session session = {.size = sizeof session};
     size_t reply_size = 0;
-    int result = wire_init(slot_message(&c->slots, slot), slot->message_size, &c->wishes, &session, slot->head, &reply_size);
+    int result =
+        wire_init(slot_message(&c->slots, slot), slot->message_size, &c->wishes, &session, slot->head, &reply_size);
     if (result < 0) {
         conn_reply_error(c, slot, -EPROTO);
         conn_end(c, fail(-EPROTO, "INIT failed: the kernel speaks a FUSE protocol older than 7.12"));
@@ -81,8 +82,8 @@ static bool is_early_interrupt(struct fusewire_connection *c, uint64_t unique)
     return false;
 }
 
-/* The request may yet be read here. When the room is used up the oldest make place: their requests were answered long ago
- * or belong to a clone. */
+/* The request may yet be read here. When the room is used up the oldest make place: their requests were answered long
+ * ago or belong to a clone. */
 static void keep_early_interrupt(struct fusewire_connection *c, uint64_t unique)
 {
     if (c->early_count == EARLY_INTERRUPTS)
@@ -90,19 +91,19 @@ static void keep_early_interrupt(struct fusewire_connection *c, uint64_t unique)
     c->early_interrupts[c->early_count++] = unique;
 }
 
-/* Puts a record into the inbox that says that this open request was interrupted, where the kernel's message came too early
- * or to another channel. A slot is available. */
+/* Puts a record into the inbox that says that this open request was interrupted, where the kernel's message came too
+ * early or to another channel. A slot is available. */
 static void interrupt_here(struct fusewire_connection *c, const struct slot *target)
 {
     struct slot *record = slot_take(&c->slots, SLOT_TRANSIENT);
-    record->expected = (struct wire_expected){.opcode = FUSEWIRE_INTERRUPT,
-                                              .unique = target->expected.unique & ~WIRE_UNIQUE_RESEND};
+    record->expected =
+        (struct wire_expected){.opcode = FUSEWIRE_INTERRUPT, .unique = target->expected.unique & ~WIRE_UNIQUE_RESEND};
     record->nodeid = slot_id(&c->slots, target);
     queue_append(&c->inbox, record);
 }
 
-/* Interrupts that matched no request when they were read, here or on a clone, and whose request may be ours. Out of slots
- * they wait. */
+/* Interrupts that matched no request when they were read, here or on a clone, and whose request may be ours. Out of
+ * slots they wait. */
 static void hear_family(struct fusewire_connection *c)
 {
     uint64_t posted = family_interrupts_posted(c->family);
@@ -178,8 +179,7 @@ static bool take_message(struct fusewire_connection *c, struct slot *slot, fusew
         return true;
     }
     request->id = slot_id(&c->slots, slot);
-    if (c->early_count > 0 && slot_available(&c->slots) &&
-        is_early_interrupt(c, request->unique & ~WIRE_UNIQUE_RESEND))
+    if (c->early_count > 0 && slot_available(&c->slots) && is_early_interrupt(c, request->unique & ~WIRE_UNIQUE_RESEND))
         interrupt_here(c, slot);
     return true;
 }
@@ -255,7 +255,8 @@ static bool woken(struct fusewire_connection *c)
     return atomic_exchange(&c->woken, false);
 }
 
-int conn_read(struct fusewire_connection *c, fusewire_request *requests, size_t capacity, size_t request_size, int timeout)
+int conn_read(struct fusewire_connection *c, fusewire_request *requests, size_t capacity, size_t request_size,
+              int timeout)
 {
     int error = conn_bind(c);
     if (error != 0)
@@ -304,6 +305,7 @@ int conn_read(struct fusewire_connection *c, fusewire_request *requests, size_t 
             return 0;
         error = c->transport->collect(c, capacity, wait);
         if (error != 0)
-            return error == -EINTR ? fail(error, "a signal handler ran") : fail_errno(error, "waiting for requests failed");
+            return error == -EINTR ? fail(error, "a signal handler ran")
+                                   : fail_errno(error, "waiting for requests failed");
     }
 }

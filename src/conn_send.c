@@ -59,13 +59,15 @@ int conn_request_of_kind(struct fusewire_connection *c, uint64_t id, enum wire_r
     return 0;
 }
 
-/* Up to this size data is copied to wait for the end of the turn; larger data is sent at once from where it is. Measured with
- * eight clients on a busy ring, server CPU per request against a bare loop: 4 KiB copied 0.85, sent at once 1.07; 16 KiB 0.88
- * and 1.07; 64 KiB 1.11 and 1.03. */
+/* Up to this size data is copied to wait for the end of the turn; larger data is sent at once from where it is.
+ * Measured with eight clients on a busy ring, server CPU per request against a bare loop: 4 KiB copied 0.85, sent at
+ * once 1.07; 16 KiB 0.88 and 1.07; 64 KiB 1.11 and 1.03. */
 enum { COPY_MAX = 32768 };
 
-/* Moves the reply's data to where the library owns it: behind the head, or into a buffer. False when there is no room. */
-static bool own_body(struct fusewire_connection *c, struct slot *slot, size_t head_size, const void *body, size_t body_size)
+/* Moves the reply's data to where the library owns it: behind the head, or into a buffer. False when there is no room.
+ */
+static bool own_body(struct fusewire_connection *c, struct slot *slot, size_t head_size, const void *body,
+                     size_t body_size)
 {
     if (body_size == 0 || (slot->borrowed != BUFFER_NONE && body == buffer_data(&c->slots, slot->borrowed)))
         return true;
@@ -97,7 +99,8 @@ void conn_reply(struct fusewire_connection *c, struct slot *slot, size_t head_si
     conn_sent(c, slot, dev_write(c->mount.device_fd, slot->reply, body_size > 0 ? 2 : 1, &c->stats.system_calls));
 }
 
-void conn_reply_vector(struct fusewire_connection *c, struct slot *slot, size_t head_size, struct iovec *vector, size_t count)
+void conn_reply_vector(struct fusewire_connection *c, struct slot *slot, size_t head_size, struct iovec *vector,
+                       size_t count)
 {
     vector[0] = (struct iovec){slot->head, head_size};
     slot->state = SLOT_SENDING;
@@ -105,7 +108,8 @@ void conn_reply_vector(struct fusewire_connection *c, struct slot *slot, size_t 
 }
 
 /* A raw INIT reply settles how the messages after it are laid out. */
-static void learn_dialect(struct fusewire_connection *c, const void *head, size_t head_size, const void *body, size_t body_size)
+static void learn_dialect(struct fusewire_connection *c, const void *head, size_t head_size, const void *body,
+                          size_t body_size)
 {
     unsigned char reply[WIRE_HEAD_MAX];
     size_t from_head = head_size < sizeof reply ? head_size : sizeof reply;
@@ -137,8 +141,8 @@ void conn_reply_error(struct fusewire_connection *c, struct slot *slot, int erro
     conn_reply(c, slot, wire_reply_error(slot->head, slot->expected.unique, error), NULL, 0);
 }
 
-/* The kernel refused a reply, so the client still waits: it gets EIO instead. When even that cannot be sent nothing can:
- * the connection is over, and closing it lets the kernel answer. */
+/* The kernel refused a reply, so the client still waits: it gets EIO instead. When even that cannot be sent nothing
+ * can: the connection is over, and closing it lets the kernel answer. */
 static void answer_refused(struct fusewire_connection *c, struct slot *slot, int64_t result)
 {
     c->stats.replies_failed++;

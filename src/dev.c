@@ -98,8 +98,9 @@ int dev_backing_open(int fd, int file)
 {
     struct dev_backing_map map = {.fd = file};
     int id = ioctl(fd, DEV_IOC_BACKING_OPEN, &map);
-    return id >= 0 ? id : fail_errno(-errno, "the kernel does not take the file for passthrough (it needs the "
-                                     "PASSTHROUGH capability, CAP_SYS_ADMIN and a file of another filesystem)");
+    return id >= 0 ? id
+                   : fail_errno(-errno, "the kernel does not take the file for passthrough (it needs the "
+                                        "PASSTHROUGH capability, CAP_SYS_ADMIN and a file of another filesystem)");
 }
 
 int dev_backing_close(int fd, int32_t backing_id)

@@ -20,8 +20,8 @@ enum { UNMOUNTED_RETRY_NS = 10000000 };
 
 /* Two guesses save system calls; the measurements are in docs/performance.md.
  *
- * Eager: a read before any wait. A reply wakes its client, which on the same CPU runs at once and has its next request in
- * the queue when writev returns: then the read finds it and no wait is needed, two system calls per request in all.
+ * Eager: a read before any wait. A reply wakes its client, which on the same CPU runs at once and has its next request
+ * in the queue when writev returns: then the read finds it and no wait is needed, two system calls per request in all.
  *
  * Deep: another read behind a message, without a wait. It pays when several clients call at once.
  *
@@ -56,7 +56,8 @@ static void stop_timer(struct poll_state *poll)
 }
 
 /* Out of slots or buffers the device is left alone, so that what waits there does not wake anybody in vain. It stays
- * registered, since coming back must not fail for want of memory; edge-triggered, since epoll reports errors in any case. */
+ * registered, since coming back must not fail for want of memory; edge-triggered, since epoll reports errors in any
+ * case. */
 void poll_set_device(struct poll_state *poll, struct fusewire_connection *c, enum device_state state)
 {
     if (poll->device == state)
@@ -139,7 +140,8 @@ static size_t read_messages(struct poll_state *poll, struct fusewire_connection 
             break;
         }
         c->stats.system_calls++;
-        int64_t result = read(c->mount.device_fd, buffer_message(&c->slots, buffer), buffer_message_capacity(&c->slots));
+        int64_t result =
+            read(c->mount.device_fd, buffer_message(&c->slots, buffer), buffer_message_capacity(&c->slots));
         if (result < 0)
             result = -errno;
         if (poll->device == DEVICE_UNMOUNTED && result != -EPERM)

@@ -1,12 +1,12 @@
-/* Waiting for /dev/fuse with epoll and reading it directly: the whole poll transport, and the ring transport's way while few
- * clients call. */
+/* Waiting for /dev/fuse with epoll and reading it directly: the whole poll transport, and the ring transport's way
+ * while few clients call. */
 #ifndef FUSEWIRE_DEV_POLL_H
 #define FUSEWIRE_DEV_POLL_H
 
 #include "transport.h"
 
-/* A message from this size on brings data that the filesystem should look at before anything else is read: the next message
- * would push it out of the processor's cache (1 MiB writes of eight clients: a fifth slower, measured). */
+/* A message from this size on brings data that the filesystem should look at before anything else is read: the next
+ * message would push it out of the processor's cache (1 MiB writes of eight clients: a fifth slower, measured). */
 enum { LARGE_MESSAGE = 65536 };
 
 enum device_state {

@@ -1,13 +1,14 @@
 /* The ring transport: io_uring on /dev/fuse where it pays, and the poll transport's direct calls where it does not.
  *
- * Measured against a bare loop of read and writev, on one CPU (requests per second / server CPU per request; the whole table
- * and how it was made is in docs/performance.md): with one client direct calls reach 0.98 / 1.02, and no scheme with io_uring
- * more than 0.93 / 1.12, since arming, completing and waiting cost more than the system call that they save. With eight
- * clients a multishot read and the replies of a batch in one io_uring_enter reach 1.09 / 0.81, with 0.13 to 0.5 system calls
- * per request. So the transport is quiet, that is direct, until batches grow, and busy until they shrink.
+ * Measured against a bare loop of read and writev, on one CPU (requests per second / server CPU per request; the whole
+ * table and how it was made is in docs/performance.md): with one client direct calls reach 0.98 / 1.02, and no scheme
+ * with io_uring more than 0.93 / 1.12, since arming, completing and waiting cost more than the system call that they
+ * save. With eight clients a multishot read and the replies of a batch in one io_uring_enter reach 1.09 / 0.81, with
+ * 0.13 to 0.5 system calls per request. So the transport is quiet, that is direct, until batches grow, and busy until
+ * they shrink.
  *
- * Large messages are for direct reads too: eight clients that write 1 MiB each would have their data wait in eight buffers,
- * out of the processor's cache, which made them a third slower.
+ * Large messages are for direct reads too: eight clients that write 1 MiB each would have their data wait in eight
+ * buffers, out of the processor's cache, which made them a third slower.
  *
  * In a foreign event loop (timeout 0) it stays quiet: there the two were as good as each other. */
 #include "dev_poll.h"
@@ -21,13 +22,14 @@
 
 enum {
     ENTRIES = 256,
-    BUSY_BATCH = 3,     /* a batch from this size on speaks for being busy */
-    BUSY_AFTER = 8,     /* so many of them, more than small ones, and it is */
-    QUIET_AFTER = 16,   /* so many batches of one in a row, and it is quiet again */
-    STEADY_AFTER = 256, /* a busy time shorter than so many batches was a mistake: the next one needs twice the evidence */
+    BUSY_BATCH = 3,   /* a batch from this size on speaks for being busy */
+    BUSY_AFTER = 8,   /* so many of them, more than small ones, and it is */
+    QUIET_AFTER = 16, /* so many batches of one in a row, and it is quiet again */
+    STEADY_AFTER =
+        256, /* a busy time shorter than so many batches was a mistake: the next one needs twice the evidence */
     BUSY_AFTER_MAX = 4096,
-    OFFERED_MIN = 4,    /* with fewer buffers for the kernel being busy gains nothing */
-    QUEUE_FROM = 2      /* replies of a batch from this size on leave together; that of a lone request with a writev */
+    OFFERED_MIN = 4, /* with fewer buffers for the kernel being busy gains nothing */
+    QUEUE_FROM = 2   /* replies of a batch from this size on leave together; that of a lone request with a writev */
 };
 
 /* Tags of what completes; any other tag is the slot whose reply it is. */
@@ -38,12 +40,12 @@ struct ring_state {
     struct ring *ring;
     bool can_be_busy; /* the kernel has multishot reads, and the ring works */
     bool busy;
-    bool armed;        /* the multishot read is under way */
+    bool armed; /* the multishot read is under way */
     bool wake_armed;
     bool bell_armed;
     bool notifier_armed;
-    bool large;        /* a large message has come */
-    uint32_t offered;  /* buffers that a multishot read fills; each has a slot set aside while it is armed */
+    bool large;       /* a large message has come */
+    uint32_t offered; /* buffers that a multishot read fills; each has a slot set aside while it is armed */
     uint32_t most_offered;
     uint32_t sending;  /* replies that the kernel has */
     unsigned evidence; /* for being busy, or when busy for being quiet */
@@ -171,7 +173,8 @@ static unsigned reap(struct fusewire_connection *c)
     return count;
 }
 
-/* Whatever io_uring had of the outbox, it is not to be had any more. What the kernel took all the same answers with ENOENT. */
+/* Whatever io_uring had of the outbox, it is not to be had any more. What the kernel took all the same answers with
+ * ENOENT. */
 static void send_directly(struct fusewire_connection *c)
 {
     struct ring_state *state = c->transport_state;
@@ -184,8 +187,8 @@ static void send_directly(struct fusewire_connection *c)
     state->sending = 0;
 }
 
-/* io_uring_enter fails for good. Closing the ring cancels what it had; messages that it brings all the same are taken. Should
- * the read not end, the buffers that the kernel may yet fill are never used again. */
+/* io_uring_enter fails for good. Closing the ring cancels what it had; messages that it brings all the same are taken.
+ * Should the read not end, the buffers that the kernel may yet fill are never used again. */
 static void ring_broke(struct fusewire_connection *c)
 {
     enum { STEP_NS = 1000000, STEPS = 200 };
@@ -341,7 +344,8 @@ static size_t inbox_size(const struct fusewire_connection *c)
 static int collect_busy(struct fusewire_connection *c, int timeout)
 {
     struct ring_state *state = c->transport_state;
-    /* Without room for messages no read is armed, and only the device's own descriptor tells how the connection ends. */
+    /* Without room for messages no read is armed, and only the device's own descriptor tells how the connection ends.
+     */
     const bool room = state->offered > 0 || (slot_available(&c->slots) && c->slots.free_buffer_count > 0);
     if (timeout == 0 || !room) {
         go_quiet(c);

@@ -33,7 +33,8 @@ struct family *family_create(void)
     struct family_here *here = calloc(1, sizeof *here);
     if (here == NULL)
         return NULL;
-    here->family.state = mmap(NULL, sizeof *here->family.state, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    here->family.state =
+        mmap(NULL, sizeof *here->family.state, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     here->family.bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (here->family.state == MAP_FAILED || here->family.bell < 0) {
         if (here->family.state != MAP_FAILED)

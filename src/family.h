@@ -2,7 +2,8 @@
  * interrupts that were read on one channel while another holds the request.
  *
  * The state lives in memory that forked processes share; the bell, an eventfd that they inherit, tells all members to
- * look at it. The bell is rung and never read: members wait for it edge-triggered, so that each of them hears each ring. */
+ * look at it. The bell is rung and never read: members wait for it edge-triggered, so that each of them hears each
+ * ring. */
 #ifndef FUSEWIRE_FAMILY_H
 #define FUSEWIRE_FAMILY_H
 
@@ -33,8 +34,8 @@ const fusewire_session *family_session(const struct family *family);
 void family_post_interrupt(struct family *family, uint64_t unique);
 /* The number of interrupts posted so far. */
 uint64_t family_interrupts_posted(const struct family *family);
-/* The one with that number: its request's unique, or 0 when it is lost. False when it is not quite there yet; the bell rings
- * when it is. */
+/* The one with that number: its request's unique, or 0 when it is lost. False when it is not quite there yet; the bell
+ * rings when it is. */
 bool family_interrupt(const struct family *family, uint64_t number, uint64_t *unique);
 
 #endif

@@ -1,6 +1,6 @@
-/* A forked child inherits its parent's descriptors. Left open there, they would keep the connection alive after the server's
- * death, and its clients waiting for as long as the child lives; so the child closes those of connections that the parent
- * uses. What the parent had not used yet, a clone made for this child, stays. */
+/* A forked child inherits its parent's descriptors. Left open there, they would keep the connection alive after the
+ * server's death, and its clients waiting for as long as the child lives; so the child closes those of connections that
+ * the parent uses. What the parent had not used yet, a clone made for this child, stays. */
 #include "notifier.h"
 #include "transport.h"
 

@@ -151,14 +151,9 @@ static unsigned attributes(unsigned long flags)
         unsigned long flag;
         unsigned attribute;
     } pairs[] = {
-        {MS_RDONLY, ATTR_RDONLY},
-        {MS_NOSUID, ATTR_NOSUID},
-        {MS_NODEV, ATTR_NODEV},
-        {MS_NOEXEC, ATTR_NOEXEC},
-        {MS_NOATIME, ATTR_NOATIME},
-        {MS_STRICTATIME, ATTR_STRICTATIME},
-        {MS_NODIRATIME, ATTR_NODIRATIME},
-        {MS_NOSYMFOLLOW, ATTR_NOSYMFOLLOW},
+        {MS_RDONLY, ATTR_RDONLY},         {MS_NOSUID, ATTR_NOSUID},           {MS_NODEV, ATTR_NODEV},
+        {MS_NOEXEC, ATTR_NOEXEC},         {MS_NOATIME, ATTR_NOATIME},         {MS_STRICTATIME, ATTR_STRICTATIME},
+        {MS_NODIRATIME, ATTR_NODIRATIME}, {MS_NOSYMFOLLOW, ATTR_NOSYMFOLLOW},
     };
     unsigned result = 0;
     for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++)

@@ -194,8 +194,8 @@ static int take_option(struct mount_options *options, const char *name, const ch
         return fail(-EINVAL, "mount option \"%s\" %s", name, known->reason);
     if (known->meaning == IGNORED)
         return 0;
-    bool needs_value = known->meaning == NUMBER || known->meaning == TEXT || known->meaning == FSNAME ||
-                       known->meaning == SUBTYPE;
+    bool needs_value =
+        known->meaning == NUMBER || known->meaning == TEXT || known->meaning == FSNAME || known->meaning == SUBTYPE;
     if (needs_value && (!value || !*value))
         return fail(-EINVAL, "mount option \"%s\" needs a value: %s=...", name, name);
     if (!needs_value && value)

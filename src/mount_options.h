@@ -23,8 +23,8 @@ struct mount_options {
     unsigned long flags; /* MS_*; nosuid and nodev unless the list says otherwise, as every FUSE mount */
     bool nonempty;       /* the mount point may have entries */
     bool auto_unmount;
-    bool block_device;   /* blkdev: a fuseblk mount, whose fsname is the device */
-    char *fsname;        /* NULL: not given */
+    bool block_device; /* blkdev: a fuseblk mount, whose fsname is the device */
+    char *fsname;      /* NULL: not given */
     char *subtype;
     char *parameters[MOUNT_PARAMETERS]; /* NULL: not given; "" for those without a value */
 };

@@ -23,8 +23,8 @@ struct notifier {
     unsigned pending;
 };
 
-/* With the ring closed nobody tells when a worker is done with the bytes of a notification, so those of the unfinished are
- * never freed. */
+/* With the ring closed nobody tells when a worker is done with the bytes of a notification, so those of the unfinished
+ * are never freed. */
 static void give_ring_up(struct notifier *notifier)
 {
     if (notifier->ring != NULL)
@@ -64,8 +64,8 @@ static void report(struct fusewire_connection *c, int64_t result, bool wanted)
     queue_append(&c->inbox, slot);
 }
 
-static int send_now(struct fusewire_connection *c, const void *head, size_t head_size, const void *body, size_t body_size,
-                    bool wanted)
+static int send_now(struct fusewire_connection *c, const void *head, size_t head_size, const void *body,
+                    size_t body_size, bool wanted)
 {
     const struct iovec pieces[2] = {{(void *)(uintptr_t)head, head_size}, {(void *)(uintptr_t)body, body_size}};
     report(c, dev_write(c->mount.device_fd, pieces, body_size > 0 ? 2 : 1, &c->stats.system_calls), wanted);

@@ -1,12 +1,12 @@
-/* Sends notifications. The kernel may make one wait for a lock that a client of this very server holds, so they go through
- * io_uring's workers where that can be had, never through the thread that has to answer that client. */
+/* Sends notifications. The kernel may make one wait for a lock that a client of this very server holds, so they go
+ * through io_uring's workers where that can be had, never through the thread that has to answer that client. */
 #ifndef FUSEWIRE_NOTIFIER_H
 #define FUSEWIRE_NOTIFIER_H
 
 #include "conn.h"
 
-/* Copies and sends a notification. `may_block`: the kernel may wait while it carries it out. With `report` its outcome comes
- * back as a record. 0 when it is on its way. */
+/* Copies and sends a notification. `may_block`: the kernel may wait while it carries it out. With `report` its outcome
+ * comes back as a record. 0 when it is on its way. */
 int notifier_send(struct fusewire_connection *c, const void *head, size_t head_size, const void *body, size_t body_size,
                   bool may_block, bool report);
 

@@ -19,7 +19,7 @@ struct ring {
     size_t offer_size;
     unsigned offer_count;
     int offered; /* since the last publish */
-    bool held; /* the completion given last is still in its place */
+    bool held;   /* the completion given last is still in its place */
     uint64_t system_calls;
 };
 
@@ -28,23 +28,25 @@ int ring_create(struct ring **ring, unsigned entries)
     struct ring *created = calloc(1, sizeof *created);
     if (created == NULL)
         return -ENOMEM;
-    /* COOP_TASKRUN: completions are worked off when this thread enters the kernel anyway, without interrupting it, and the
-     * ring's descriptor can still be polled, which DEFER_TASKRUN would break; TASKRUN_FLAG says when entering is due.
-     * Kernels before 5.19 know neither. CQSIZE: many writes may complete in one turn. */
+    /* COOP_TASKRUN: completions are worked off when this thread enters the kernel anyway, without interrupting it, and
+     * the ring's descriptor can still be polled, which DEFER_TASKRUN would break; TASKRUN_FLAG says when entering is
+     * due. Kernels before 5.19 know neither. CQSIZE: many writes may complete in one turn. */
     struct io_uring_params parameters = {
         .flags = IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE,
         .cq_entries = entries * 4,
     };
     int error = io_uring_queue_init_params(entries, &created->uring, &parameters);
     if (error == -EINVAL) {
-        parameters = (struct io_uring_params){.flags = IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE, .cq_entries = entries * 4};
+        parameters =
+            (struct io_uring_params){.flags = IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE, .cq_entries = entries * 4};
         error = io_uring_queue_init_params(entries, &created->uring, &parameters);
     }
     if (error != 0) {
         free(created);
         return error;
     }
-    /* A mapping holds the ring as a descriptor does, and an armed read holds the device: a child must inherit neither. */
+    /* A mapping holds the ring as a descriptor does, and an armed read holds the device: a child must inherit neither.
+     */
     io_uring_ring_dontfork(&created->uring);
     *ring = created;
     return 0;

@@ -1,4 +1,5 @@
-/* io_uring: the only user of liburing. A ring that sends and receives on one descriptor, with completions that carry a tag. */
+/* io_uring: the only user of liburing. A ring that sends and receives on one descriptor, with completions that carry a
+ * tag. */
 #ifndef FUSEWIRE_RING_H
 #define FUSEWIRE_RING_H
 
@@ -11,18 +12,18 @@ struct ring;
 
 struct ring_completion {
     uint64_t tag;
-    int32_t result;  /* as the system call's: a count or a negative errno */
-    int32_t buffer;  /* of a multishot read: the provided buffer that it filled; -1 otherwise */
-    bool more;       /* of a multishot: further completions follow */
+    int32_t result; /* as the system call's: a count or a negative errno */
+    int32_t buffer; /* of a multishot read: the provided buffer that it filled; -1 otherwise */
+    bool more;      /* of a multishot: further completions follow */
 };
 
-/* A ring for `entries` submissions at a time. Its descriptor can be polled: readable while completions wait. Negative errno
- * without words: -ENOSYS, -EPERM (forbidden), -ENOMEM, -EMFILE. */
+/* A ring for `entries` submissions at a time. Its descriptor can be polled: readable while completions wait. Negative
+ * errno without words: -ENOSYS, -EPERM (forbidden), -ENOMEM, -EMFILE. */
 int ring_create(struct ring **ring, unsigned entries);
 void ring_destroy(struct ring *ring);
 
-/* The same in two steps: closes the descriptor, which cancels what is under way; what completes meanwhile can still be had
- * from ring_next. Then frees the memory. */
+/* The same in two steps: closes the descriptor, which cancels what is under way; what completes meanwhile can still be
+ * had from ring_next. Then frees the memory. */
 void ring_close(struct ring *ring);
 void ring_free(struct ring *ring);
 
@@ -37,8 +38,8 @@ void ring_offer(struct ring *ring, int32_t buffer, void *memory, size_t size);
 /* Makes the buffers offered since the last call visible to the kernel. */
 void ring_offer_publish(struct ring *ring);
 
-/* The following queue a submission, which ring_submit or ring_wait sends. -EAGAIN when the queue is full and could not be
- * sent. What they point to must stay until the completion. */
+/* The following queue a submission, which ring_submit or ring_wait sends. -EAGAIN when the queue is full and could not
+ * be sent. What they point to must stay until the completion. */
 int ring_read_multishot(struct ring *ring, int fd, uint64_t tag);
 int ring_poll_multishot(struct ring *ring, int fd, uint32_t events, uint64_t tag);
 int ring_write(struct ring *ring, int fd, const struct iovec *pieces, unsigned count, uint64_t tag);
@@ -49,12 +50,12 @@ int ring_cancel(struct ring *ring, uint64_t tag, uint64_t own_tag);
 
 /* Sends what is queued. Negative errno. */
 int ring_submit(struct ring *ring);
-/* Sends what is queued and waits for `count` completions up to `timeout` milliseconds (-1: without end). 0, also after the
- * time has passed; -EINTR; another negative errno. */
+/* Sends what is queued and waits for `count` completions up to `timeout` milliseconds (-1: without end). 0, also after
+ * the time has passed; -EINTR; another negative errno. */
 int ring_wait(struct ring *ring, unsigned count, int timeout);
 
-/* The next completion, if there is one. The one given last keeps its place, and so the ring's descriptor readable, until
- * this or ring_wait is called again. */
+/* The next completion, if there is one. The one given last keeps its place, and so the ring's descriptor readable,
+ * until this or ring_wait is called again. */
 bool ring_next(struct ring *ring, struct ring_completion *completion);
 
 /* System calls made so far. */

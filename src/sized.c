@@ -13,8 +13,9 @@ static int read_size(const void *structure, const char *name, size_t *size)
     uint64_t given;
     memcpy(&given, structure, sizeof given);
     if (given < sizeof given || given > SIZE_MAX_EVER)
-        return fail(given < sizeof given ? -EINVAL : -E2BIG, "the size of %s is given as %llu: set it to sizeof(fusewire_%s)",
-                    name, (unsigned long long)given, name);
+        return fail(given < sizeof given ? -EINVAL : -E2BIG,
+                    "the size of %s is given as %llu: set it to sizeof(fusewire_%s)", name, (unsigned long long)given,
+                    name);
     *size = (size_t)given;
     return 0;
 }

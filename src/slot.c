@@ -47,8 +47,10 @@ int slots_create(struct slots *slots, uint32_t depth, uint32_t buffers, uint32_t
     slots->memory = slot_bytes + buffer_bytes;
     if (slots->all == NULL || slots->buffers == NULL || slots->free_buffers == NULL) {
         slots_destroy(slots);
-        return fail(-ENOMEM, "no address space for %u requests and %u buffers of %zu bytes: ask for a smaller depth, "
-                    "fewer buffers or a smaller max_write", depth, buffers, slots->buffer_stride);
+        return fail(-ENOMEM,
+                    "no address space for %u requests and %u buffers of %zu bytes: ask for a smaller depth, "
+                    "fewer buffers or a smaller max_write",
+                    depth, buffers, slots->buffer_stride);
     }
     for (uint32_t i = 0; i < buffers; i++)
         slots->free_buffers[i] = (int32_t)(buffers - 1 - i);

@@ -13,8 +13,8 @@
 #include <sys/uio.h>
 
 enum {
-    SLOT_SMALL = 640,      /* the largest message that lives in its slot: a RENAME2 of two names of 255 bytes */
-    SLOT_MAX = 65536,      /* as many as an id has room for */
+    SLOT_SMALL = 640, /* the largest message that lives in its slot: a RENAME2 of two names of 255 bytes */
+    SLOT_MAX = 65536, /* as many as an id has room for */
     BUFFER_NONE = -1
 };
 
@@ -55,7 +55,7 @@ struct slots {
     uint32_t open_peak;
     uint32_t in_use;   /* in every state but FREE */
     uint32_t reserved; /* for messages that may come into buffers the kernel has already */
-    uint32_t tag;     /* of this connection, in every id */
+    uint32_t tag;      /* of this connection, in every id */
 
     unsigned char *buffers;
     int32_t *free_buffers; /* a stack: the last one used is the first to be used again */

@@ -1,4 +1,5 @@
-/* What a transport is: a way for messages to come from the kernel, and for the replies of a turn to go there together. */
+/* What a transport is: a way for messages to come from the kernel, and for the replies of a turn to go there together.
+ */
 #ifndef FUSEWIRE_TRANSPORT_H
 #define FUSEWIRE_TRANSPORT_H
 
@@ -11,8 +12,8 @@ struct transport {
     /* Sets up what waits; puts its state in c->transport_state. Negative errno with words. */
     int (*start)(struct fusewire_connection *c);
 
-    /* Takes back the reads that are under way (messages that still come go to the inbox) and frees the state: after it the
-     * kernel knows none of our memory. */
+    /* Takes back the reads that are under way (messages that still come go to the inbox) and frees the state: after it
+     * the kernel knows none of our memory. */
     void (*finish)(struct fusewire_connection *c);
 
     /* In a forked child: closes descriptors. Async-signal-safe. */
@@ -23,14 +24,15 @@ struct transport {
 
     int (*descriptor)(const struct fusewire_connection *c);
 
-    /* Sends the outbox; gives messages to conn_message, as many as are there up to about `want`; when there are none, waits
-     * for them, a wake, or the family's bell up to `timeout` milliseconds. 0; -EINTR. */
+    /* Sends the outbox; gives messages to conn_message, as many as are there up to about `want`; when there are none,
+     * waits for them, a wake, or the family's bell up to `timeout` milliseconds. 0; -EINTR. */
     int (*collect)(struct fusewire_connection *c, size_t want, int timeout);
 
     /* Makes the descriptor of the notifier part of what is waited for. Negative errno without words. */
     int (*watch)(struct fusewire_connection *c, int fd);
 
-    /* There is room for messages again, after c->starved had been set: reads on, so that the descriptor tells of them. */
+    /* There is room for messages again, after c->starved had been set: reads on, so that the descriptor tells of them.
+     */
     void (*resume)(struct fusewire_connection *c);
 };
 
