@@ -4,7 +4,7 @@
 #include "transport.h"
 
 #include <errno.h>
-#include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -356,17 +356,32 @@ static void answer_all(struct fusewire_connection *c, int error)
     }
 }
 
+/* A notification may wait for a lock whose holder waits for an answer, perhaps to a request that is still to be read:
+ * reads and answers until all are through. */
+static void await_notifications(struct fusewire_connection *c)
+{
+    if (c->end == -ESHUTDOWN) {
+        /* Stopped, but the kernel does not know that: it can still be read. */
+        c->end = 0;
+        conn_woken(c);
+    }
+    for (int waited = 0; notifier_pending(c) > 0 && waited < CLOSE_WAIT_MS; waited += CLOSE_STEP_MS) {
+        struct pollfd done = {.fd = notifier_descriptor(c), .events = POLLIN};
+        if (c->end == 0)
+            c->transport->collect(c, 64, CLOSE_STEP_MS);
+        else
+            poll(&done, 1, CLOSE_STEP_MS);
+        notifier_reap(c);
+        answer_all(c, -EIO);
+    }
+}
+
 /* Ends everything under way: nothing of ours is known to the kernel after it. */
 static void drain(struct fusewire_connection *c)
 {
     c->turn = false;
     answer_all(c, -EIO);
-    /* A notification may wait for a lock whose holder's request is still to be read: read and answer until it is
-     * through. */
-    for (int waited = 0; notifier_pending(c) > 0 && c->end == 0 && waited < CLOSE_WAIT_MS; waited += CLOSE_STEP_MS) {
-        c->transport->collect(c, 64, CLOSE_STEP_MS);
-        answer_all(c, -EIO);
-    }
+    await_notifications(c);
     c->transport->finish(c);
     answer_all(c, -EIO);
     notifier_close(c);

@@ -73,6 +73,8 @@ int conn_open(struct fusewire_connection **out, const char *mountpoint, const fu
 int conn_clone(struct fusewire_connection **out, struct fusewire_connection *original, const fusewire_options *options);
 int conn_close(struct fusewire_connection *c);
 int conn_wake(struct fusewire_connection *c);
+/* Takes a wake back: true when there was one. */
+bool conn_woken(struct fusewire_connection *c);
 int conn_descriptor(struct fusewire_connection *c);
 void conn_statistics(const struct fusewire_connection *c, fusewire_statistics *statistics);
 

@@ -245,7 +245,7 @@ static int64_t now_ms(void)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-static bool woken(struct fusewire_connection *c)
+bool conn_woken(struct fusewire_connection *c)
 {
     if (!atomic_load_explicit(&c->woken, memory_order_relaxed))
         return false;
@@ -293,7 +293,7 @@ int conn_read(struct fusewire_connection *c, fusewire_request *requests, size_t 
                 return fail_errno(c->end, "the connection is broken");
             }
         }
-        if (woken(c))
+        if (conn_woken(c))
             return 0;
 
         int wait = timeout;
