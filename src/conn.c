@@ -1,4 +1,5 @@
 #include "conn.h"
+#include "clock.h"
 #include "notifier.h"
 #include "sized.h"
 #include "transport.h"
@@ -10,7 +11,6 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { DEFAULT_DEPTH = 4096, DEFAULT_BUFFERS = 32, DEFAULT_MAX_WRITE = 1 << 20, PAGE = 4096 };
@@ -360,13 +360,12 @@ static void answer_all(struct fusewire_connection *c, int error)
  * reads and answers until all are through. */
 static void await_notifications(struct fusewire_connection *c)
 {
-    if (c->end == -ESHUTDOWN) {
-        /* Stopped, but the kernel does not know that: it can still be read. */
-        c->end = 0;
-        conn_woken(c);
-    }
-    for (int waited = 0; notifier_pending(c) > 0 && waited < CLOSE_WAIT_MS; waited += CLOSE_STEP_MS) {
+    if (c->end == -ESHUTDOWN)
+        c->end = 0; /* stopped, but the kernel does not know that: it can still be read */
+    const int64_t deadline = clock_ms() + CLOSE_WAIT_MS;
+    while (notifier_pending(c) > 0 && clock_ms() < deadline) {
         struct pollfd done = {.fd = notifier_descriptor(c), .events = POLLIN};
+        conn_woken(c); /* a wake from before must not end the waits of now */
         if (c->end == 0)
             c->transport->collect(c, 64, CLOSE_STEP_MS);
         else

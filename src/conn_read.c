@@ -1,3 +1,4 @@
+#include "clock.h"
 #include "notifier.h"
 #include "transport.h"
 
@@ -238,13 +239,6 @@ static size_t hand_out(struct fusewire_connection *c, fusewire_request *requests
     return count;
 }
 
-static int64_t now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 bool conn_woken(struct fusewire_connection *c)
 {
     if (!atomic_load_explicit(&c->woken, memory_order_relaxed))
@@ -268,7 +262,7 @@ int conn_read(struct fusewire_connection *c, fusewire_request *requests, size_t 
     }
     c->turn = false;
 
-    int64_t deadline = timeout > 0 ? now_ms() + timeout : 0;
+    int64_t deadline = timeout > 0 ? clock_ms() + timeout : 0;
     for (bool waited = false;; waited = true) {
         if (family_stopped(c->family) && c->end == 0)
             conn_end(c, -ESHUTDOWN);
@@ -298,7 +292,7 @@ int conn_read(struct fusewire_connection *c, fusewire_request *requests, size_t 
 
         int wait = timeout;
         if (timeout > 0) {
-            int64_t left = deadline - now_ms();
+            int64_t left = deadline - clock_ms();
             wait = left < 0 ? 0 : (int)left;
         }
         if (waited && wait == 0)

@@ -1,4 +1,5 @@
 #include "fusermount.h"
+#include "clock.h"
 
 #include "error.h"
 #include "helper.h"
@@ -198,11 +199,11 @@ static bool listen_to(int output, struct sayings *sayings)
 /* Waits for the device's descriptor; *pid becomes -1 if the program ends meanwhile. */
 static int converse(pid_t *pid, int socket, int output)
 {
-    int64_t deadline = helper_now() + ANSWER_MILLISECONDS;
+    int64_t deadline = clock_ms() + ANSWER_MILLISECONDS;
     struct sayings sayings = {.size = 0};
     struct pollfd polls[2] = {{.fd = socket, .events = POLLIN}, {.fd = output, .events = POLLIN}};
     for (;;) {
-        int64_t left = deadline - helper_now();
+        int64_t left = deadline - clock_ms();
         if (left <= 0)
             return fail(-ETIMEDOUT, "fusermount3 did not answer within %d seconds", ANSWER_MILLISECONDS / 1000);
         poll(polls, 2, left < 100 ? (int)left : 100);

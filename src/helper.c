@@ -1,4 +1,5 @@
 #include "helper.h"
+#include "clock.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -41,16 +42,9 @@ void helper_close_from(int first)
         close(fd);
 }
 
-int64_t helper_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 bool helper_wait(pid_t pid, int milliseconds, int *status)
 {
-    int64_t deadline = helper_now() + milliseconds;
+    int64_t deadline = clock_ms() + milliseconds;
     struct timespec pause = {.tv_nsec = 200000};
     for (;;) {
         int ended_with = -1;
@@ -62,7 +56,7 @@ bool helper_wait(pid_t pid, int milliseconds, int *status)
                 *status = ended < 0 ? -1 : ended_with;
             return true;
         }
-        if (helper_now() >= deadline)
+        if (clock_ms() >= deadline)
             return false;
         nanosleep(&pause, NULL);
         if (pause.tv_nsec < 10000000)

@@ -4,7 +4,6 @@
 #define FUSEWIRE_HELPER_H
 
 #include <stdbool.h>
-#include <stdint.h>
 #include <sys/types.h>
 
 /* fork() for a child that only makes async-signal-safe calls and ends with _exit or execve; itself async-signal-safe.
@@ -23,8 +22,5 @@ bool helper_wait(pid_t pid, int milliseconds, int *status);
 
 /* The same, and kills the child when the time is up. One that the kernel does not let die stays behind. */
 bool helper_finish(pid_t pid, int milliseconds, int *status);
-
-/* Milliseconds of the monotonic clock. */
-int64_t helper_now(void);
 
 #endif
