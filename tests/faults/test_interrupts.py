@@ -109,14 +109,20 @@ def test_many(launch, client):
 import random
 class Interrupted(Exception):
     pass
+armed = False
 def handler(*_):
-    raise Interrupted
+    nonlocal armed
+    if armed:
+        armed = False
+        raise Interrupted
 signal.signal(signal.SIGALRM, handler)
 interrupted = 0
 for i in range(100):
     try:
         try:
-            signal.setitimer(signal.ITIMER_REAL, random.uniform(0.00002, 0.002))
+            armed = True
+            # Again and again: a signal between the interpreter's last look and the system call interrupts nothing.
+            signal.setitimer(signal.ITIMER_REAL, random.uniform(0.00002, 0.002), 0.01)
             os.stat(path + "/file")
         except InterruptedError:
             interrupted += 1
@@ -124,6 +130,7 @@ for i in range(100):
             time.sleep(1)
     except Interrupted:
         interrupted += 1
+signal.setitimer(signal.ITIMER_REAL, 0)
 return interrupted
 """
     clients = [client(body) for _ in range(6)]

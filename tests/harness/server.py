@@ -1,6 +1,5 @@
 """The fault server, run and talked to."""
 
-import errno
 import os
 import pathlib
 import subprocess
@@ -223,5 +222,3 @@ def failure(server):
     assert event[0] == "failed", event
     return int(event[1]), " ".join(event[2:])
 
-
-ERRNO = errno.errorcode

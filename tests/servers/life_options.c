@@ -2,6 +2,7 @@
 #include "life.h"
 
 #include <stddef.h>
+#include <sys/resource.h>
 
 /* A program that was built for a later version. */
 struct later_options {
@@ -143,6 +144,30 @@ static void options_of_clones(const struct life *life)
     fusewire_close(connection);
 }
 
+/* A process that may open nothing more serves and notifies as before; only clones are refused. */
+static void no_descriptors_left(const struct life *life)
+{
+    fusewire_connection *connection = life_open(life), *clone = NULL;
+    struct rlimit before, none;
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none = before;
+    int next = dup(0);
+    CHECK_EQ(close(next), 0);
+    none.rlim_cur = (rlim_t)next;
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+    CHECK_EQ(fusewire_clone(&clone, connection, NULL), -EMFILE);
+    CHECK_EQ(fusewire_notify_inval_inode(connection, FUSEWIRE_ROOT_ID, 0, 0), 0);
+    struct server_thread server;
+    life_start(&server, connection);
+    life_reap(life_client(life, 50));
+    CHECK_EQ(fusewire_notify_unmount(connection), 0);
+    CHECK_EQ(life_join(&server), -ESHUTDOWN);
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+    clone = life_clone(connection);
+    fusewire_close(clone);
+    fusewire_close(connection);
+}
+
 static void before_the_mount(const struct life *life)
 {
     fusewire_connection *connection = NULL, *clone = NULL;
@@ -164,6 +189,7 @@ const struct scenario option_scenarios[] = {
     {"sizes-of-records", sizes_of_records},
     {"contradictions", contradictions},
     {"options-of-clones", options_of_clones},
+    {"no-descriptors-left", no_descriptors_left},
     {"before-the-mount", before_the_mount},
     {NULL, NULL},
 };

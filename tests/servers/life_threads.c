@@ -200,6 +200,73 @@ static void a_clone_outlives_its_original(const struct life *life)
     fusewire_close(server.connection);
 }
 
+/* Serves so that a request is answered when it is interrupted, and not before. */
+static void *serve_interrupts(void *argument)
+{
+    struct server_thread *server = argument;
+    fusewire_request requests[16];
+    for (;;) {
+        int count = fusewire_read(server->connection, requests, 16, sizeof requests[0], -1);
+        if (count < 0 && count != -EINTR) {
+            server->end = count;
+            return NULL;
+        }
+        for (int i = 0; i < count; i++) {
+            int result = 0;
+            if (requests[i].opcode == FUSEWIRE_INTERRUPT && requests[i].id != 0)
+                result = fusewire_reply_error(server->connection, requests[i].id, -EINTR);
+            else if (requests[i].opcode != FUSEWIRE_INTERRUPT && requests[i].opcode != FUSEWIRE_GETATTR && requests[i].id != 0)
+                result = fusewire_reply_error(server->connection, requests[i].id, -ENOSYS);
+            CHECK(result == 0 || result == -EALREADY);
+        }
+    }
+}
+
+static void on_client_signal(int number)
+{
+    (void)number;
+}
+
+/* A client that is interrupted in each of its calls, at any moment. */
+static pid_t interrupted_client(const struct life *life, unsigned calls)
+{
+    pid_t pid = fork();
+    CHECK(pid >= 0);
+    if (pid > 0)
+        return pid;
+    sigaction(SIGALRM, &(struct sigaction){.sa_handler = on_client_signal}, NULL);
+    setitimer(ITIMER_REAL, &(struct itimerval){{.tv_usec = 300}, {.tv_usec = 300}}, NULL);
+    struct stat status;
+    for (unsigned i = 0; i < calls; i++) {
+        if (stat(life->mountpoint, &status) == 0 || errno != EINTR)
+            _exit(2);
+    }
+    _exit(0);
+}
+
+/* The INTERRUPT is read by whichever channel comes first, before or after another one has read the request. If one got
+ * lost its client would wait for ever. */
+static void interrupts_across_clones(const struct life *life)
+{
+    fusewire_connection *connection = life_open(life);
+    struct server_thread servers[CLONES] = {{.connection = NULL}};
+    for (int i = 0; i < CLONES; i++) {
+        servers[i].connection = life_clone(connection);
+        CHECK_EQ(pthread_create(&servers[i].thread, NULL, serve_interrupts, &servers[i]), 0);
+    }
+    pid_t clients[4];
+    for (int i = 0; i < 4; i++)
+        clients[i] = interrupted_client(life, 500);
+    for (int i = 0; i < 4; i++)
+        life_reap(clients[i]);
+    CHECK_EQ(fusewire_notify_unmount(connection), 0);
+    for (int i = 0; i < CLONES; i++) {
+        CHECK_EQ(life_join(&servers[i]), -ESHUTDOWN);
+        fusewire_close(servers[i].connection);
+    }
+    fusewire_close(connection);
+}
+
 static void nothing_is_leaked(const struct life *life)
 {
     unsigned before = life_descriptors();
@@ -227,6 +294,7 @@ const struct scenario thread_scenarios[] = {
     {"stop-by-a-clone", stop_by_a_clone},
     {"closing-a-clone-ends-nothing", closing_a_clone_ends_nothing},
     {"a-clone-outlives-its-original", a_clone_outlives_its_original},
+    {"interrupts-across-clones", interrupts_across_clones},
     {"nothing-is-leaked", nothing_is_leaked},
     {NULL, NULL},
 };
