@@ -152,9 +152,9 @@ static void a_serving_child_dies(const struct life *life)
     struct server_thread server;
     life_start(&server, connection);
     life_reap(life_client(life, 50));
-    CHECK(server.answered >= 50);
     CHECK_EQ(fusewire_notify_unmount(connection), 0);
     CHECK_EQ(life_join(&server), -ESHUTDOWN);
+    CHECK(server.answered >= 50);
     fusewire_close(connection);
 }
 
