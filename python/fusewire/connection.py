@@ -15,7 +15,7 @@ from typing import Any
 
 from ._core import ffi, lib
 from .constants import Transport
-from .errors import Stopped, Unmounted, check, failure, read_failure, refused
+from .errors import ReplyRefused, Stopped, Unmounted, check, failure, read_failure, refused
 from .options import mount_options, open_options
 from .replies import ENCODERS
 from .request import NAMED, UNANSWERED, OwnedRequest, Request
@@ -234,20 +234,26 @@ class Connection:
 
     def reply(self, request: Request, result: object = None) -> None:
         """Answers a request with what a handler of its operation would return. Raises TypeError, ValueError or
-        ReplyRefused where that cannot be its answer; the request then stays open, unless it was answered before."""
+        ReplyRefused where that cannot be its answer; the request then stays open, unless it was answered before. An
+        answer that comes when the connection has ended is dropped: nobody waits for it, and the next read says so."""
         encode = ENCODERS.get(request.opcode)
         if encode is None:
             raise ValueError(f"how to answer {request.operation} is not known: use write or reply_error")
-        encode(self, request, result)
+        try:
+            encode(self, request, result)
+        except ReplyRefused as error:
+            if error.errno != errno.ENOTCONN:
+                raise
+            request._open = False
 
     def reply_error(self, request: Request, error: int) -> None:
-        """Answers a request with an errno, which is positive and at most 511."""
+        """Answers a request with an errno, which is positive and at most 511; otherwise as reply."""
         if request.opcode in UNANSWERED:
             raise ValueError(f"{request.operation} takes no answer")
         if request._views is not None:
             request._release_failed()
         code = lib.fusewire_reply_error(self._handle, request._record.id, -error)
-        if code:
+        if code and code != -errno.ENOTCONN:
             raise refused(code)
         request._open = False
 

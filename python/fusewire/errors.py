@@ -15,11 +15,11 @@ class Ended(OSError):
 
 
 class Unmounted(Ended):
-    """The filesystem was unmounted (ENODEV)."""
+    """The filesystem was unmounted, also by force (ENODEV)."""
 
 
 class Aborted(Ended):
-    """The connection was aborted: through fusectl, by the kernel or by a forced unmount (ECONNABORTED)."""
+    """The connection was aborted: through fusectl, or by the kernel (ECONNABORTED)."""
 
 
 class Stopped(Ended):
@@ -28,7 +28,7 @@ class Stopped(Ended):
 
 class ReplyRefused(OSError):
     """The library did not take a reply: the request was answered before (EALREADY), the reply does not fit it (EINVAL,
-    EMSGSIZE, ERANGE), it belongs to another connection (EXDEV), or the connection has ended (ENOTCONN)."""
+    EMSGSIZE, ERANGE), or it belongs to another connection (EXDEV)."""
 
 
 _ENDS = {errno.ENODEV: Unmounted, errno.ECONNABORTED: Aborted, errno.ESHUTDOWN: Stopped}

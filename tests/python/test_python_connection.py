@@ -135,6 +135,44 @@ def test_replying_twice_raises(raw):
     server.finish()
 
 
+def test_a_reply_after_the_end_is_dropped(raw, tmp_path):
+    """Nobody waits for it any more; what the program hears of the end comes from reading."""
+    held = tmp_path / "held"
+
+    def serving(connection):
+        requests = [next_request(connection, Opcode.READ)]
+        held.touch()
+        with pytest.raises(fusewire.Aborted):
+            while True:
+                requests += connection.read(1)
+        for request in requests:
+            if request.opcode == Opcode.READ:
+                request.reply(b"late")
+            else:
+                request.reply_error(errno.EIO)
+            assert request.answered
+
+    server = raw(serving)
+    device = os.stat(server.path).st_dev
+    errors = []
+
+    def reading():
+        try:
+            os.read(fd, 10)
+        except OSError as error:
+            errors.append(error.errno)
+
+    with opened(server.path / "file") as fd:
+        client = threading.Thread(target=reading, daemon=True)
+        client.start()
+        until(held.exists)
+        with open(f"/sys/fs/fuse/connections/{os.minor(device)}/abort", "w") as file:
+            file.write("1")
+        client.join(20)
+    assert errors == [errno.ECONNABORTED]
+    assert server.wait() == 0, server.log()
+
+
 def test_a_wrong_reply_leaves_the_request_open(raw):
     def serving(connection):
         request = next_request(connection, Opcode.READ)
