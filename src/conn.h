@@ -52,6 +52,7 @@ struct fusewire_connection {
     struct slot_queue outbox; /* replies of this turn */
     struct slot *transients;  /* handed out, to be freed by the next read */
     bool turn;                /* replies are put off until the next read */
+    bool polled;              /* the program waits for the descriptor: its last read had the timeout 0, and is over */
     bool starved;             /* the transport has stopped reading for want of slots or buffers */
     size_t queue_from;        /* from how many requests in a batch on the transport likes that; 0: never */
     int end;                  /* how it ended, as a negative errno; 0 while it lives */
@@ -118,6 +119,9 @@ void conn_reply_vector(struct fusewire_connection *c, struct slot *slot, size_t 
 void conn_write(struct fusewire_connection *c, struct slot *slot, const void *head, size_t head_size, const void *body,
                 size_t body_size);
 void conn_reply_error(struct fusewire_connection *c, struct slot *slot, int error);
+
+/* The slot's outcome is to be handed out, which the descriptor has to tell of. */
+void conn_report(struct fusewire_connection *c, struct slot *slot);
 
 /* The slot is no longer needed: gives it back, and lets the transport read on if it waited for room. */
 void conn_free(struct fusewire_connection *c, struct slot *slot);

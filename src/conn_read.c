@@ -249,12 +249,9 @@ bool conn_woken(struct fusewire_connection *c)
     return atomic_exchange(&c->woken, false);
 }
 
-int conn_read(struct fusewire_connection *c, fusewire_request *requests, size_t capacity, size_t request_size,
-              int timeout)
+static int read_requests(struct fusewire_connection *c, fusewire_request *requests, size_t capacity,
+                         size_t request_size, int timeout)
 {
-    int error = conn_bind(c);
-    if (error != 0)
-        return error;
     while (c->transients != NULL) {
         struct slot *slot = c->transients;
         c->transients = slot->next;
@@ -297,9 +294,21 @@ int conn_read(struct fusewire_connection *c, fusewire_request *requests, size_t 
         }
         if (waited && wait == 0)
             return 0;
-        error = c->transport->collect(c, capacity, wait);
+        int error = c->transport->collect(c, capacity, wait);
         if (error != 0)
             return error == -EINTR ? fail(error, "a signal handler ran")
                                    : fail_errno(error, "waiting for requests failed");
     }
+}
+
+int conn_read(struct fusewire_connection *c, fusewire_request *requests, size_t capacity, size_t request_size,
+              int timeout)
+{
+    int error = conn_bind(c);
+    if (error != 0)
+        return error;
+    c->polled = false;
+    int count = read_requests(c, requests, capacity, request_size, timeout);
+    c->polled = timeout == 0;
+    return count;
 }

@@ -161,6 +161,14 @@ static void answer_refused(struct fusewire_connection *c, struct slot *slot, int
     slot->outcome = (int32_t)result;
 }
 
+void conn_report(struct fusewire_connection *c, struct slot *slot)
+{
+    slot->state = SLOT_OUTCOME;
+    queue_append(&c->inbox, slot);
+    if (c->polled)
+        conn_wake(c);
+}
+
 void conn_sent(struct fusewire_connection *c, struct slot *slot, int64_t result)
 {
     switch (dev_write_result(result)) {
@@ -178,8 +186,7 @@ void conn_sent(struct fusewire_connection *c, struct slot *slot, int64_t result)
         break;
     }
     if (slot->expect_outcome || (slot->outcome != 0 && (c->flags & FUSEWIRE_OPEN_REPORT_FAILURES))) {
-        slot->state = SLOT_OUTCOME;
-        queue_append(&c->inbox, slot);
+        conn_report(c, slot);
     } else {
         conn_free(c, slot);
     }

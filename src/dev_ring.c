@@ -22,6 +22,7 @@
 
 enum {
     ENTRIES = 256,
+    REFUSALS_MAX = 8, /* what passes has passed by then; replies must not wait longer */
     BUSY_BATCH = 3,   /* a batch from this size on speaks for being busy */
     BUSY_AFTER = 8,   /* so many of them, more than small ones, and it is */
     QUIET_AFTER = 16, /* so many batches of one in a row, and it is quiet again */
@@ -51,6 +52,7 @@ struct ring_state {
     unsigned evidence; /* for being busy, or when busy for being quiet */
     unsigned busy_after;
     unsigned busy_batches;
+    unsigned refusals; /* io_uring_enter said so many times in a row that it could not just now */
 };
 
 static uint32_t power_of_two_up_to(uint32_t limit)
@@ -262,7 +264,9 @@ static int wait_busy(struct fusewire_connection *c, int timeout)
     const uint64_t calls = ring_system_calls(state->ring);
     int error = ring_wait(state->ring, wanted, timeout);
     c->stats.system_calls += ring_system_calls(state->ring) - calls;
-    if (error != 0 && error != -EINTR && error != -EAGAIN && error != -EBUSY) {
+    const bool refused = error == -EAGAIN || error == -EBUSY;
+    state->refusals = refused ? state->refusals + 1 : 0;
+    if ((error != 0 && error != -EINTR && !refused) || state->refusals > REFUSALS_MAX) {
         ring_broke(c);
         return 0;
     }
@@ -303,6 +307,8 @@ static void disarm(struct fusewire_connection *c)
         }
         reap(c);
     }
+    if (under_way(state))
+        ring_broke(c);
 }
 
 static void go_busy(struct fusewire_connection *c)

@@ -60,8 +60,7 @@ static void report(struct fusewire_connection *c, int64_t result, bool wanted)
     memset(&slot->expected, 0, sizeof slot->expected);
     slot->nodeid = 0;
     slot->outcome = outcome;
-    slot->state = SLOT_OUTCOME;
-    queue_append(&c->inbox, slot);
+    conn_report(c, slot);
 }
 
 static int send_now(struct fusewire_connection *c, const void *head, size_t head_size, const void *body,
