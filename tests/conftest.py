@@ -50,7 +50,8 @@ def processes_of_this_session():
     for folder in pathlib.Path("/proc").glob("[0-9]*"):
         try:
             if int(folder.name) != os.getpid() and mark in (folder / "environ").read_bytes().split(b"\0"):
-                found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ")
+                found[int(folder.name)] = command.decode(errors="replace")
         except OSError:
             pass
     return found

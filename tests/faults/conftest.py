@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness import PATIENCE, mounts, until
+from harness import mounts, until
 from harness.client import Client, Storm
 from harness.server import Server
 
@@ -97,8 +97,8 @@ def sleeps_in_io_uring(server):
 @pytest.fixture
 def make_busy(storm):
     """Brings a server with `ring` and the blocking loop to where it reads and writes through io_uring, and leaves it
-    there. It gets there by batches of several requests, which a slow handler makes likely; each relapse makes it ask for
-    more of them."""
+    there. It gets there by batches of several requests, which a slow handler makes likely; each relapse makes it ask
+    for more of them."""
 
     def attempt(server, rounds):
         assert storm("stat", BUSY_CALLERS, rounds, "").result()["failed"] == 0
@@ -115,8 +115,8 @@ def make_busy(storm):
 
 @pytest.fixture(params=["poll-epoll", "poll-block", "ring-epoll", "ring-block", "ring-busy"])
 def launch(request, serve):
-    """Starts servers of every kind: a transport, a foreign event loop or fusewire_read without a timeout, and `ring` with
-    io_uring at work."""
+    """Starts servers of every kind: a transport, a foreign event loop or fusewire_read without a timeout, and `ring`
+    with io_uring at work."""
     transport, loop = request.param.split("-")
 
     def start(*options):

@@ -8,8 +8,6 @@ import pytest
 
 from harness import PROMPT, mounts, until
 
-HOLD_ALL = "* * hold"
-
 
 def hold_lookups(server, stat, count=4):
     """Clients that wait for a server which holds their requests; returns them and the ids."""

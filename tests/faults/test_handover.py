@@ -1,4 +1,4 @@
-"""Descriptors that come from elsewhere: adopted ones, the device alone, and the successor of a server that was killed."""
+"""Descriptors that come from elsewhere: adopted ones, the device alone, the successor of a server that was killed."""
 
 import errno
 import os
@@ -90,8 +90,8 @@ def test_the_device_alone_never_mounted(serve, transport, loop):
 
 @pytest.mark.parametrize("loop", ["epoll", "block"])
 def test_a_successor(serve, stat, device, transport, loop, mountpoint):
-    """With the descriptor held elsewhere a kill loses nothing: what was unanswered is sent again to the successor, which
-    knows what INIT agreed upon."""
+    """With the descriptor held elsewhere a kill loses nothing: what was unanswered is sent again to the successor,
+    which knows what INIT agreed upon."""
     first = serve(transport, f"--adopt={device}", on="-", pass_fds=[device])
     assert stat().ok()
     session = first.ask("session")
@@ -104,7 +104,8 @@ def test_a_successor(serve, stat, device, transport, loop, mountpoint):
     late = stat("late")
     assert late.waits()
 
-    second = serve(transport, f"--loop={loop}", f"--adopt={device}", f"--session={session}", on="-", pass_fds=[device])
+    options = [f"--loop={loop}", f"--adopt={device}", f"--session={session}"]
+    second = serve(transport, *options, on="-", pass_fds=[device])
     assert second.do("valid 100") == 0
     assert second.ask("session") == session
     assert late.ok(PROMPT)
@@ -137,7 +138,8 @@ def test_a_successor_that_must_wait(serve, storm, stat, device, transport, mount
 def test_a_session_that_is_none(serve, device, transport):
     size = 64
     zeros = "00" * size
-    number, _ = failure(serve(transport, f"--adopt={device}", f"--session={zeros}", on="-", pass_fds=[device], wait=False))
+    options = [f"--adopt={device}", f"--session={zeros}"]
+    number, _ = failure(serve(transport, *options, on="-", pass_fds=[device], wait=False))
     assert number == errno.EINVAL
 
 

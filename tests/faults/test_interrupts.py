@@ -45,25 +45,6 @@ def test_the_result_instead(launch, client):
     server.close()
 
 
-def test_ten_that_wait_for_a_lock(launch, client, stat):
-    """Waiters occupy nobody but themselves, and can be killed."""
-    server = launch("--capabilities=0x402")  # POSIX_LOCKS and FLOCK_LOCKS
-    server.rule("SETLKW * hold")
-    waiting = [client("fd = os.open(path + '/file', os.O_RDWR)\nfcntl.flock(fd, fcntl.LOCK_EX)\nreturn 0") for _ in range(10)]
-    for _ in waiting:
-        server.held("SETLKW")
-    for i in range(5):
-        assert stat(f"other{i}").ok(PROMPT)
-    for one in waiting[:5]:
-        one.signal(signal.SIGKILL)
-        assert one.ended(PROMPT)
-    assert server.do("release 100") == 5
-    for one in waiting[5:]:
-        assert one.ok(PROMPT)
-    server.settled()
-    server.close()
-
-
 def test_without_a_free_slot(tight, client):
     """All slots are taken by requests, so the interrupt stays with the kernel until one of them is answered."""
     server, depth = tight()

@@ -4,6 +4,7 @@ count beyond the message (tests/wire, tests/fuzz), and mount points that are non
 import errno
 import os
 import pathlib
+import signal
 import stat
 import subprocess
 
@@ -15,6 +16,8 @@ from harness.faults import STRACE, Injection, inject
 from harness.server import FAULT_SERVER, failure
 
 NOBODY = 65534
+
+POSIX_LOCKS, FLOCK_LOCKS = 1, 10  # capabilities
 
 
 @pytest.fixture(params=["poll", "ring"])
@@ -49,17 +52,22 @@ def finish(process, mountpoint):
 
 
 def test_handlers_that_wait(launch, client, stat):
-    """Ten waiters hang nobody else, and go when they are killed."""
-    server = launch("--capabilities=0x402")
+    """Ten that wait for a lock hang nobody else, and can be killed."""
+    server = launch(f"--capabilities={1 << POSIX_LOCKS | 1 << FLOCK_LOCKS}")
     server.rule("SETLKW * hold")
-    waiting = [client("fd = os.open(path + '/file', os.O_RDWR)\nfcntl.flock(fd, fcntl.LOCK_EX)") for _ in range(10)]
+    body = "fd = os.open(path + '/file', os.O_RDWR)\nfcntl.flock(fd, fcntl.LOCK_EX)\nreturn 0"
+    waiting = [client(body) for _ in range(10)]
     for _ in waiting:
         server.held("SETLKW")
-    assert stat("other").ok(PROMPT)
-    for one in waiting:
-        one.process.kill()
-    for one in waiting:
+    for i in range(5):
+        assert stat(f"other{i}").ok(PROMPT)
+    for one in waiting[:5]:
+        one.signal(signal.SIGKILL)
+    for one in waiting[:5]:
         assert one.ended(PROMPT)
+    assert server.do("release 100") == 5
+    for one in waiting[5:]:
+        assert one.ok(PROMPT)
     server.settled()
     server.close()
 

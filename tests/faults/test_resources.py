@@ -100,8 +100,17 @@ def test_too_little_memory(serve, mountpoint):
     assert mounts.connection_number(mountpoint) is None
 
 
-@pytest.mark.parametrize("option", ["--depth=65537", "--max-write=4095", "--max-write=16777216", "--max-background=65536",
-                                    "--mount=no_such_option", "--mount=max_read=many"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--depth=65537",
+        "--max-write=4095",
+        "--max-write=16777216",
+        "--max-background=65536",
+        "--mount=no_such_option",
+        "--mount=max_read=many",
+    ],
+)
 def test_options_that_are_none(serve, mountpoint, option):
     number, words = failure(serve(option, wait=False))
     assert number == errno.EINVAL
@@ -110,7 +119,9 @@ def test_options_that_are_none(serve, mountpoint, option):
 
 
 def test_smallest_and_largest_options(serve, storm):
-    for options in (["--depth=1", "--buffers=1", "--max-write=4096"], ["--depth=65536", "--buffers=64", "--max-write=16773120"]):
+    smallest = ["--depth=1", "--buffers=1", "--max-write=4096"]
+    largest = ["--depth=65536", "--buffers=64", "--max-write=16773120"]
+    for options in (smallest, largest):
         server = serve(*options)
         assert storm("write", 4, 4).result()["failed"] == 0
         assert storm("read", 4, 4).result()["failed"] == 0

@@ -25,8 +25,10 @@ class Injection:
     def __enter__(self):
         self.process = subprocess.Popen(self.arguments, stderr=subprocess.PIPE, text=True)
         status = pathlib.Path(f"/proc/{self.pid}/status")
-        attached = until(lambda: f"TracerPid:\t{self.process.pid}\n" in status.read_text() or self.process.poll() is not None)
-        assert attached and self.process.poll() is None, self.process.stderr.read()
+        traced = f"TracerPid:\t{self.process.pid}\n"
+        until(lambda: traced in status.read_text() or self.process.poll() is not None)
+        assert self.process.poll() is None, self.process.stderr.read()
+        assert traced in status.read_text()
         return self
 
     def __exit__(self, *_):

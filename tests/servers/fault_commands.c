@@ -77,8 +77,8 @@ static void say_statistics(struct server *server, unsigned channel)
         " malformed=%" PRIu64 " batches=%" PRIu64 " system_calls=%" PRIu64 " open=%" PRIu32 " open_peak=%" PRIu32
         " transport=%" PRIu32 " buffers_used=%" PRIu32 " memory=%" PRIu64 " reason=%s",
         s.read, s.answered, s.forgets, s.interrupts, s.retrieved, s.notifications, s.replies_gone, s.replies_failed,
-        s.notifications_failed, s.malformed, s.batches, s.system_calls, s.open, s.open_peak, s.transport, s.buffers_used,
-        s.memory, s.transport_reason);
+        s.notifications_failed, s.malformed, s.batches, s.system_calls, s.open, s.open_peak, s.transport,
+        s.buffers_used, s.memory, s.transport_reason);
 }
 
 /* notify KIND ARGUMENTS... */

@@ -113,8 +113,8 @@ static int answer_readdir(fusewire_connection *connection, const fusewire_reques
     int64_t used = 0;
     size_t capacity = request->length < sizeof buffer ? request->length : sizeof buffer;
     for (uint64_t i = request->offset; i < name_count; i++) {
-        int64_t more = fusewire_dirent(buffer, capacity, (size_t)used, i + FIRST_NODE, i + 1, S_IFREG, names[i],
-                                       strlen(names[i]));
+        int64_t more =
+            fusewire_dirent(buffer, capacity, (size_t)used, i + FIRST_NODE, i + 1, S_IFREG, names[i], strlen(names[i]));
         if (more < 0)
             break;
         used = more;

@@ -26,13 +26,17 @@ static const struct {
     const char *name;
     uint32_t opcode;
 } opcodes[] = {
-    {"LOOKUP", FUSEWIRE_LOOKUP},   {"GETATTR", FUSEWIRE_GETATTR},       {"SETATTR", FUSEWIRE_SETATTR},
-    {"UNLINK", FUSEWIRE_UNLINK},   {"OPEN", FUSEWIRE_OPEN},             {"READ", FUSEWIRE_READ},
-    {"WRITE", FUSEWIRE_WRITE},     {"STATFS", FUSEWIRE_STATFS},         {"RELEASE", FUSEWIRE_RELEASE},
-    {"FSYNC", FUSEWIRE_FSYNC},     {"FLUSH", FUSEWIRE_FLUSH},           {"OPENDIR", FUSEWIRE_OPENDIR},
-    {"READDIR", FUSEWIRE_READDIR}, {"RELEASEDIR", FUSEWIRE_RELEASEDIR}, {"SETLK", FUSEWIRE_SETLK},
-    {"SETLKW", FUSEWIRE_SETLKW},   {"CREATE", FUSEWIRE_CREATE},         {"POLL", FUSEWIRE_POLL},
-    {"MKDIR", FUSEWIRE_MKDIR},     {"DESTROY", FUSEWIRE_DESTROY},       {"IOCTL", FUSEWIRE_IOCTL},
+    {"LOOKUP", FUSEWIRE_LOOKUP},   {"GETATTR", FUSEWIRE_GETATTR},
+    {"SETATTR", FUSEWIRE_SETATTR}, {"UNLINK", FUSEWIRE_UNLINK},
+    {"OPEN", FUSEWIRE_OPEN},       {"READ", FUSEWIRE_READ},
+    {"WRITE", FUSEWIRE_WRITE},     {"STATFS", FUSEWIRE_STATFS},
+    {"RELEASE", FUSEWIRE_RELEASE}, {"FSYNC", FUSEWIRE_FSYNC},
+    {"FLUSH", FUSEWIRE_FLUSH},     {"OPENDIR", FUSEWIRE_OPENDIR},
+    {"READDIR", FUSEWIRE_READDIR}, {"RELEASEDIR", FUSEWIRE_RELEASEDIR},
+    {"SETLK", FUSEWIRE_SETLK},     {"SETLKW", FUSEWIRE_SETLKW},
+    {"CREATE", FUSEWIRE_CREATE},   {"POLL", FUSEWIRE_POLL},
+    {"MKDIR", FUSEWIRE_MKDIR},     {"DESTROY", FUSEWIRE_DESTROY},
+    {"IOCTL", FUSEWIRE_IOCTL},
 };
 
 const char *opcode_name(uint32_t opcode)
@@ -226,7 +230,8 @@ static void take_open_request(struct server *server, unsigned channel, const fus
         return;
     case ACTION_HOLD:
         keep(server, connection, request, -1);
-        say("! held %llu %s %s %u", (unsigned long long)request->id, name != NULL ? name : "?", name_of(request), channel);
+        say("! held %llu %s %s %u", (unsigned long long)request->id, name != NULL ? name : "?", name_of(request),
+            channel);
         return;
     case ACTION_DELAY:
         keep(server, connection, request, now() + rule.argument);

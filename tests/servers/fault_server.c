@@ -53,8 +53,24 @@ static uint32_t transport_of(const char *name)
 
 static bool parse(struct arguments *arguments, int argc, char **argv)
 {
-    enum { LOOP, CHANNELS, TRANSPORT, DEPTH, BUFFERS, MAX_WRITE, BACKGROUND, MOUNT, RAW, REPORT, ADOPT, SESSION,
-           CAPABILITIES, WITHOUT, NODE, OPEN_ONLY };
+    enum {
+        LOOP,
+        CHANNELS,
+        TRANSPORT,
+        DEPTH,
+        BUFFERS,
+        MAX_WRITE,
+        BACKGROUND,
+        MOUNT,
+        RAW,
+        REPORT,
+        ADOPT,
+        SESSION,
+        CAPABILITIES,
+        WITHOUT,
+        NODE,
+        OPEN_ONLY
+    };
     static const struct option known[] = {
         {"loop", required_argument, NULL, LOOP},
         {"channels", required_argument, NULL, CHANNELS},
@@ -81,27 +97,59 @@ static bool parse(struct arguments *arguments, int argc, char **argv)
     while ((option = getopt_long(argc, argv, "", known, NULL)) >= 0) {
         uint64_t number = optarg != NULL ? strtoull(optarg, NULL, 0) : 0;
         switch (option) {
-        case LOOP: arguments->block = strcmp(optarg, "block") == 0; break;
-        case CHANNELS: arguments->channels = (unsigned)number; break;
-        case TRANSPORT: options->transport = transport_of(optarg); break;
-        case DEPTH: options->depth = (uint32_t)number; break;
-        case BUFFERS: options->buffers = (uint32_t)number; break;
-        case MAX_WRITE: options->max_write = (uint32_t)number; break;
-        case BACKGROUND: options->max_background = (uint32_t)number; break;
-        case MOUNT: options->mount_options = optarg; break;
-        case RAW: options->flags |= FUSEWIRE_OPEN_RAW; break;
-        case REPORT: options->flags |= FUSEWIRE_OPEN_REPORT_FAILURES; break;
-        case ADOPT: options->flags |= FUSEWIRE_OPEN_ADOPT; options->fd = (int32_t)number; break;
+        case LOOP:
+            arguments->block = strcmp(optarg, "block") == 0;
+            break;
+        case CHANNELS:
+            arguments->channels = (unsigned)number;
+            break;
+        case TRANSPORT:
+            options->transport = transport_of(optarg);
+            break;
+        case DEPTH:
+            options->depth = (uint32_t)number;
+            break;
+        case BUFFERS:
+            options->buffers = (uint32_t)number;
+            break;
+        case MAX_WRITE:
+            options->max_write = (uint32_t)number;
+            break;
+        case BACKGROUND:
+            options->max_background = (uint32_t)number;
+            break;
+        case MOUNT:
+            options->mount_options = optarg;
+            break;
+        case RAW:
+            options->flags |= FUSEWIRE_OPEN_RAW;
+            break;
+        case REPORT:
+            options->flags |= FUSEWIRE_OPEN_REPORT_FAILURES;
+            break;
+        case ADOPT:
+            options->flags |= FUSEWIRE_OPEN_ADOPT;
+            options->fd = (int32_t)number;
+            break;
         case SESSION:
             if (!session_parse(optarg, &arguments->session))
                 return false;
             options->session = &arguments->session;
             break;
-        case CAPABILITIES: options->capabilities = number; break;
-        case WITHOUT: options->without_capabilities = number; break;
-        case NODE: node_of(optarg); break;
-        case OPEN_ONLY: arguments->open_only = true; break;
-        default: return false;
+        case CAPABILITIES:
+            options->capabilities = number;
+            break;
+        case WITHOUT:
+            options->without_capabilities = number;
+            break;
+        case NODE:
+            node_of(optarg);
+            break;
+        case OPEN_ONLY:
+            arguments->open_only = true;
+            break;
+        default:
+            return false;
         }
     }
     if (optind + 1 != argc || arguments->channels == 0 || arguments->channels > CHANNELS_MAX)
@@ -190,7 +238,8 @@ static bool watch(int epoll, int fd, uint32_t what)
     return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &(struct epoll_event){.events = EPOLLIN, .data.u32 = what}) == 0;
 }
 
-/* As the header's contract for foreign loops asks for: when the descriptor is readable, reads until there is nothing. */
+/* As the header's contract for foreign loops asks for: when the descriptor is readable, reads until there is nothing.
+ */
 static void loop_polling(struct server *server)
 {
     int epoll = epoll_create1(EPOLL_CLOEXEC);

@@ -1,8 +1,8 @@
-/* A filesystem that misbehaves on command. Tests start it, tell it over its standard input what to do with which requests,
- * and read on its standard output what happened.
+/* A filesystem that misbehaves on command. Tests start it, tell it over its standard input what to do with which
+ * requests, and read on its standard output what happened.
  *
- * Each command (fault_commands.c) is a line and gets one line, "= ...", in answer. Lines that begin with "!" tell of what
- * happens meanwhile:
+ * Each command (fault_commands.c) is a line and gets one line, "= ...", in answer. Lines that begin with "!" tell of
+ * what happens meanwhile:
  *
  *     ! ready [TRANSPORT]                    the connection is open and served
  *     ! failed ERRNO WORDS                   it could not be opened; the server exits

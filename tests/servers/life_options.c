@@ -32,7 +32,8 @@ static void sizes_of_options(const struct life *life)
     }
     /* One that was built for an earlier one: what it lacks is zero. */
     fusewire_options earlier = life->options;
-    memset((char *)&earlier + offsetof(fusewire_options, depth), 0xff, sizeof earlier - offsetof(fusewire_options, depth));
+    memset((char *)&earlier + offsetof(fusewire_options, depth), 0xff,
+           sizeof earlier - offsetof(fusewire_options, depth));
     earlier.size = offsetof(fusewire_options, depth);
     CHECK_EQ(open_with(life, &earlier), 0);
     for (uint64_t size = 0; size < 8; size++) {
@@ -81,7 +82,8 @@ static void sizes_of_records(const struct life *life)
     CHECK_EQ(fusewire_read(connection, (void *)records, 4, sizeof(fusewire_request) + 1, 0), -EINVAL);
     CHECK_EQ(fusewire_read(connection, (void *)records, 0, sizeof(fusewire_request), 0), -EINVAL);
     CHECK_EQ(fusewire_read(connection, NULL, 4, sizeof(fusewire_request), 0), -EINVAL);
-    static const size_t sizes[] = {offsetof(fusewire_request, fh), sizeof(fusewire_request), sizeof(fusewire_request) + 64};
+    static const size_t sizes[] = {offsetof(fusewire_request, fh), sizeof(fusewire_request),
+                                   sizeof(fusewire_request) + 64};
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         memset(records, 0x55, sizeof records);
         pid_t client = life_client(life, 1);
@@ -184,12 +186,8 @@ static void before_the_mount(const struct life *life)
 }
 
 const struct scenario option_scenarios[] = {
-    {"sizes-of-options", sizes_of_options},
-    {"sizes-of-results", sizes_of_results},
-    {"sizes-of-records", sizes_of_records},
-    {"contradictions", contradictions},
-    {"options-of-clones", options_of_clones},
-    {"no-descriptors-left", no_descriptors_left},
-    {"before-the-mount", before_the_mount},
-    {NULL, NULL},
+    {"sizes-of-options", sizes_of_options},   {"sizes-of-results", sizes_of_results},
+    {"sizes-of-records", sizes_of_records},   {"contradictions", contradictions},
+    {"options-of-clones", options_of_clones}, {"no-descriptors-left", no_descriptors_left},
+    {"before-the-mount", before_the_mount},   {NULL, NULL},
 };

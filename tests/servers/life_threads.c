@@ -215,7 +215,8 @@ static void *serve_interrupts(void *argument)
             int result = 0;
             if (requests[i].opcode == FUSEWIRE_INTERRUPT && requests[i].id != 0)
                 result = fusewire_reply_error(server->connection, requests[i].id, -EINTR);
-            else if (requests[i].opcode != FUSEWIRE_INTERRUPT && requests[i].opcode != FUSEWIRE_GETATTR && requests[i].id != 0)
+            else if (requests[i].opcode != FUSEWIRE_INTERRUPT && requests[i].opcode != FUSEWIRE_GETATTR &&
+                     requests[i].id != 0)
                 result = fusewire_reply_error(server->connection, requests[i].id, -ENOSYS);
             CHECK(result == 0 || result == -EALREADY);
         }
