@@ -203,32 +203,22 @@ int conn_open(struct fusewire_connection **out, const char *mountpoint, const fu
     if (c == NULL)
         return -(errno == 0 ? ENOMEM : errno);
     c->family = family_create();
-    if (c->family == NULL)
+    if (c->family == NULL) {
         error = fail_errno(-errno, "cannot set up a connection");
-    else
-        error = get_device(c, mountpoint, &settled);
+        release(c);
+        return error;
+    }
+    error = fork_register(c);
     if (error != 0) {
         release(c);
         return error;
     }
-    if (settled.session != NULL)
+    error = get_device(c, mountpoint, &settled);
+    if (error == 0 && settled.session != NULL)
         error = take_session(c, settled.session);
     if (error == 0)
         error = conn_bind(c);
-    if (error == 0)
-        error = fork_register(c);
-    if (error != 0) {
-        char words[256];
-        snprintf(words, sizeof words, "%s", last_error());
-        if (c->bound)
-            c->transport->finish(c);
-        close(c->mount.device_fd);
-        c->mount.device_fd = -1;
-        mount_close(&c->mount);
-        release(c);
-        return fail(error, "%s", words);
-    }
-    if (c->mount.mountpoint != NULL && (c->flags & FUSEWIRE_OPEN_RAW) == 0)
+    if (error == 0 && c->mount.mountpoint != NULL && (c->flags & FUSEWIRE_OPEN_RAW) == 0)
         error = conn_await_init(c);
     if (error != 0) {
         char words[256];
@@ -402,7 +392,8 @@ int conn_close(struct fusewire_connection *c)
     if (c->bound)
         drain(c);
     /* First the device: then the kernel answers whoever still waits, and unmounting needs no answers of ours. */
-    close(c->mount.device_fd);
+    if (c->mount.device_fd >= 0)
+        close(c->mount.device_fd);
     c->mount.device_fd = -1;
     mount_close(&c->mount);
     release(c);

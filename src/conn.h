@@ -126,6 +126,9 @@ void conn_report(struct fusewire_connection *c, struct slot *slot);
 /* The slot is no longer needed: gives it back, and lets the transport read on if it waited for room. */
 void conn_free(struct fusewire_connection *c, struct slot *slot);
 
+/* Sends a reply in `count` pieces at once, and takes note of what became of it. */
+void conn_send_now(struct fusewire_connection *c, struct slot *slot, const struct iovec *pieces, int count);
+
 /* The kernel has taken the slot's reply, or not: bytes or a negative errno. */
 void conn_sent(struct fusewire_connection *c, struct slot *slot, int64_t result);
 

@@ -86,6 +86,12 @@ static bool own_body(struct fusewire_connection *c, struct slot *slot, size_t he
     return true;
 }
 
+void conn_send_now(struct fusewire_connection *c, struct slot *slot, const struct iovec *pieces, int count)
+{
+    slot->state = SLOT_SENDING;
+    conn_sent(c, slot, dev_write(c->mount.device_fd, pieces, count, &c->stats.system_calls));
+}
+
 void conn_reply(struct fusewire_connection *c, struct slot *slot, size_t head_size, const void *body, size_t body_size)
 {
     slot->reply[0] = (struct iovec){slot->head, head_size};
@@ -95,16 +101,14 @@ void conn_reply(struct fusewire_connection *c, struct slot *slot, size_t head_si
         queue_append(&c->outbox, slot);
         return;
     }
-    slot->state = SLOT_SENDING;
-    conn_sent(c, slot, dev_write(c->mount.device_fd, slot->reply, body_size > 0 ? 2 : 1, &c->stats.system_calls));
+    conn_send_now(c, slot, slot->reply, body_size > 0 ? 2 : 1);
 }
 
 void conn_reply_vector(struct fusewire_connection *c, struct slot *slot, size_t head_size, struct iovec *vector,
                        size_t count)
 {
     vector[0] = (struct iovec){slot->head, head_size};
-    slot->state = SLOT_SENDING;
-    conn_sent(c, slot, dev_write(c->mount.device_fd, vector, (int)count + 1, &c->stats.system_calls));
+    conn_send_now(c, slot, vector, (int)count + 1);
 }
 
 /* A raw INIT reply settles how the messages after it are laid out. */
@@ -132,8 +136,7 @@ void conn_write(struct fusewire_connection *c, struct slot *slot, const void *he
         return;
     }
     struct iovec pieces[2] = {{(void *)(uintptr_t)head, head_size}, {(void *)(uintptr_t)body, body_size}};
-    slot->state = SLOT_SENDING;
-    conn_sent(c, slot, dev_write(c->mount.device_fd, pieces, body_size > 0 ? 2 : 1, &c->stats.system_calls));
+    conn_send_now(c, slot, pieces, body_size > 0 ? 2 : 1);
 }
 
 void conn_reply_error(struct fusewire_connection *c, struct slot *slot, int error)

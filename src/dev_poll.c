@@ -165,7 +165,7 @@ static size_t read_messages(struct poll_state *poll, struct fusewire_connection 
 
 int poll_wait(struct poll_state *poll, struct fusewire_connection *c, size_t want, int timeout)
 {
-    bool room = slot_available(&c->slots) && c->slots.free_buffer_count > 0;
+    bool room = message_room(&c->slots);
     c->starved = !room;
     if (poll->device != DEVICE_UNMOUNTED)
         poll_set_device(poll, c, room ? DEVICE_WATCHED : DEVICE_IGNORED);

@@ -129,9 +129,7 @@ static void take_read(struct fusewire_connection *c, const struct ring_completio
 
 static void send_slot(struct fusewire_connection *c, struct slot *slot)
 {
-    int pieces = slot->reply[1].iov_len > 0 ? 2 : 1;
-    slot->state = SLOT_SENDING;
-    conn_sent(c, slot, dev_write(c->mount.device_fd, slot->reply, pieces, &c->stats.system_calls));
+    conn_send_now(c, slot, slot->reply, slot->reply[1].iov_len > 0 ? 2 : 1);
 }
 
 static void take_written(struct fusewire_connection *c, struct slot *slot, int64_t result)
@@ -352,7 +350,7 @@ static int collect_busy(struct fusewire_connection *c, int timeout)
     struct ring_state *state = c->transport_state;
     /* Without room for messages no read is armed, and only the device's own descriptor tells how the connection ends.
      */
-    const bool room = state->offered > 0 || (slot_available(&c->slots) && c->slots.free_buffer_count > 0);
+    const bool room = state->offered > 0 || message_room(&c->slots);
     if (timeout == 0 || !room) {
         go_quiet(c);
         return 0;

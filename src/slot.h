@@ -90,6 +90,12 @@ static inline bool slot_available(const struct slots *slots)
     return slots->in_use + slots->reserved < slots->depth;
 }
 
+/* Is there a slot and a buffer for another message? */
+static inline bool message_room(const struct slots *slots)
+{
+    return slot_available(slots) && slots->free_buffer_count > 0;
+}
+
 /* Another buffer, or BUFFER_NONE. */
 int32_t buffer_take(struct slots *slots);
 void buffer_free(struct slots *slots, int32_t buffer);
