@@ -86,8 +86,8 @@ static enum wire_reply_kind kind_of(uint32_t opcode)
 
 void wire_expect(const fusewire_request *request, struct wire_expected *expected)
 {
-    *expected = (struct wire_expected){
-        .unique = request->unique, .opcode = request->opcode, .kind = kind_of(request->opcode)};
+    *expected =
+        (struct wire_expected){.unique = request->unique, .opcode = request->opcode, .kind = kind_of(request->opcode)};
     switch (request->opcode) {
     case FUSEWIRE_GETXATTR:
     case FUSEWIRE_LISTXATTR:

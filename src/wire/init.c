@@ -18,10 +18,10 @@ const uint64_t wire_default_capabilities =
     FUSEWIRE_CAP(SETXATTR_EXT) | FUSEWIRE_CAP(INIT_EXT) | FUSEWIRE_CAP(HAS_EXPIRE_ONLY) | FUSEWIRE_CAP(HAS_RESEND);
 
 enum {
-    DEFAULT_MAX_PAGES = 32,            /* of one request, without MAX_PAGES */
-    DEFAULT_MAX_BACKGROUND = 12,       /* the kernel's own, where the reply has 0 */
+    DEFAULT_MAX_PAGES = 32,      /* of one request, without MAX_PAGES */
+    DEFAULT_MAX_BACKGROUND = 12, /* the kernel's own, where the reply has 0 */
     DEFAULT_CONGESTION_THRESHOLD = 9,
-    MAX_STACK_DEPTH = 2                /* with more the kernel turns passthrough off without a word */
+    MAX_STACK_DEPTH = 2 /* with more the kernel turns passthrough off without a word */
 };
 
 static bool has(uint64_t capabilities, enum fusewire_capability capability)

@@ -44,8 +44,8 @@ size_t wire_notify_store(void *head, uint64_t nodeid, uint64_t offset, uint32_t 
 size_t wire_notify_retrieve(void *head, uint64_t nodeid, uint64_t offset, uint32_t size, uint64_t notify_unique)
 {
     struct wire_notify_retrieve *out = wire_body(head);
-    *out = (struct wire_notify_retrieve){
-        .notify_unique = notify_unique, .nodeid = nodeid, .offset = offset, .size = size};
+    *out =
+        (struct wire_notify_retrieve){.notify_unique = notify_unique, .nodeid = nodeid, .offset = offset, .size = size};
     return notification(head, WIRE_NOTIFY_RETRIEVE, sizeof *out, 0);
 }
 

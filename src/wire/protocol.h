@@ -33,7 +33,7 @@ enum wire_notify_code {
 };
 
 /* Fails to compile where a structure or the place of its last field differs from the kernel's. */
-#define WIRE_LAYOUT(type, bytes, last, last_offset)                                                                   \
+#define WIRE_LAYOUT(type, bytes, last, last_offset)                                                                    \
     static_assert(sizeof(type) == (bytes) && offsetof(type, last) == (last_offset), "layout of " #type)
 
 /* ---- Headers --------------------------------------------------------------------------------------------------- */

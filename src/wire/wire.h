@@ -48,19 +48,19 @@ enum wire_reply_kind {
     WIRE_REPLY_ATTR,
     WIRE_REPLY_OPEN,
     WIRE_REPLY_CREATE,
-    WIRE_REPLY_DATA,       /* up to `limit` bytes */
-    WIRE_REPLY_WRITE,      /* a 32-bit count of up to `limit` */
-    WIRE_REPLY_COPIED,     /* a 64-bit count of up to `limit` */
+    WIRE_REPLY_DATA,   /* up to `limit` bytes */
+    WIRE_REPLY_WRITE,  /* a 32-bit count of up to `limit` */
+    WIRE_REPLY_COPIED, /* a 64-bit count of up to `limit` */
     WIRE_REPLY_XATTR_SIZE,
     WIRE_REPLY_STATFS,
     WIRE_REPLY_LOCK,
     WIRE_REPLY_BMAP,
-    WIRE_REPLY_IOCTL,      /* a result and up to `limit` bytes */
+    WIRE_REPLY_IOCTL, /* a result and up to `limit` bytes */
     WIRE_REPLY_POLL,
     WIRE_REPLY_LSEEK,
     WIRE_REPLY_STATX,
     WIRE_REPLY_INIT,
-    WIRE_REPLY_UNKNOWN     /* of an opcode that this version does not know: anything goes */
+    WIRE_REPLY_UNKNOWN /* of an opcode that this version does not know: anything goes */
 };
 
 /* What a reply to a request has to be; worked out once, when the request is read. */
@@ -117,6 +117,57 @@ int wire_check_statx(const fusewire_statx *statx);
  * range or a count beyond its limit), -EMSGSIZE (more data than asked for). *why, when not NULL, gets the words. */
 int wire_check_reply(const struct wire_expected *expected, const struct wire_dialect *dialect, const void *head,
                      size_t head_size, size_t total, const char **why);
+
+/* ---- FUSE-over-io_uring ---------------------------------------------------------------------------------------- */
+
+/* A ring entry's memory is a header of WIRE_URING_HEADER bytes, and a payload somewhere else. */
+enum {
+    WIRE_URING_HEADER = 288,
+    WIRE_URING_PREFIX_MAX = WIRE_IN_HEADER + 128, /* of a message: what stands before the payload */
+    WIRE_URING_COMMAND = 24                       /* what a submission carries */
+};
+
+/* The commands that an io_uring submission can give to /dev/fuse. */
+enum wire_uring_op { WIRE_URING_REGISTER = 1, WIRE_URING_COMMIT_AND_FETCH = 2 };
+
+/* A request as it lies in an entry: its message is `prefix_size` bytes and, behind them, the payload's first
+ * `payload_size`. */
+struct wire_uring_request {
+    uint64_t commit_id; /* opaque; names the request in the command that answers it */
+    size_t prefix_size;
+    size_t payload_size;
+};
+
+/* Has INIT agreed on it? */
+static inline bool wire_over_io_uring(uint64_t capabilities)
+{
+    return ((capabilities >> FUSEWIRE_CAP_OVER_IO_URING) & 1) != 0;
+}
+
+/* Over it the kernel takes the number of a RETRIEVE for a request's, which is even: so that of the caller, below
+ * 2^WIRE_URING_RETRIEVE_BITS, travels as one that no request has. The second function is the way back. */
+enum { WIRE_URING_RETRIEVE_BITS = 60 };
+static inline uint64_t wire_uring_retrieve(uint64_t notify_unique)
+{
+    return UINT64_C(1) << 62 | notify_unique << 1;
+}
+static inline uint64_t wire_uring_retrieved(uint64_t unique)
+{
+    return (unique & ~(UINT64_C(1) << 62)) >> 1;
+}
+
+/* Reads an entry's header. -EBADMSG: its sizes contradict each other or the payload's capacity; commit_id is filled,
+ * the rest is zero. */
+int wire_uring_request(const void *header, size_t payload_capacity, struct wire_uring_request *request);
+/* Writes the message's first prefix_size bytes. */
+void wire_uring_prefix(const void *header, const struct wire_uring_request *request, void *prefix);
+/* The unique of the request in the header, be it well-formed or not. */
+uint64_t wire_uring_unique(const void *header);
+/* Puts a reply's header (WIRE_OUT_HEADER bytes) and the size of its body, which stands in the payload, into the entry's
+ * header. */
+void wire_uring_reply(void *header, const void *reply_header, size_t payload_size);
+/* Fills a submission's command (WIRE_URING_COMMAND bytes) and returns its size; `commit_id` 0 to register. */
+size_t wire_uring_command(void *command, uint16_t queue, uint64_t commit_id);
 
 /* ---- Directory entries ----------------------------------------------------------------------------------------- */
 
