@@ -8,8 +8,9 @@
  *              fusewire_last_error(). A NULL connection gives -EINVAL, a connection that belongs to the parent
  *              process (it was used there before the fork) gives -ECHILD.
  *   Threads    A connection is used by one thread at a time; nothing in it is locked. fusewire_notify_unmount and
- *              fusewire_wake alone may be called from any thread and from a signal handler. The library starts no
- *              thread and calls nothing back.
+ *              fusewire_wake alone may be called from any thread and from a signal handler. With the transport uring
+ *              the thread that reads first is the only one that can read (-EXDEV). The library starts no thread and
+ *              calls nothing back.
  *   Ownership  What a function is given it copies or has used up when it returns. What it hands out belongs to the
  *              library; the comment says for how long it stays valid.
  *   Units      Sizes and offsets are in bytes, timeouts in milliseconds, times as seconds since the epoch plus
@@ -207,12 +208,14 @@ enum fusewire_entry_flags { FUSEWIRE_EXPIRE_ONLY = 1 };
 /* A connection to the kernel, or a clone of one. */
 typedef struct fusewire_connection fusewire_connection;
 
-/* How requests travel. AUTO takes the best that works here and now; fusewire_stats says which, and why not another. */
+/* How requests travel. AUTO takes the best that works here and now; fusewire_stats says which, and why not another. Of
+ * uring, ring, poll it takes the first that works, but uring only where options.cpus says that CPUs are served one by
+ * one: a connection that serves them all alone is better off over /dev/fuse (measured). */
 enum fusewire_transport {
     FUSEWIRE_TRANSPORT_AUTO = 0,
     FUSEWIRE_TRANSPORT_POLL = 1, /* epoll, read and writev on /dev/fuse */
     FUSEWIRE_TRANSPORT_RING = 2, /* io_uring on /dev/fuse */
-    FUSEWIRE_TRANSPORT_URING = 3 /* FUSE-over-io_uring; not in this version: refused with -ENOTSUP */
+    FUSEWIRE_TRANSPORT_URING = 3 /* FUSE-over-io_uring (Linux 6.14; fuse's module parameter enable_uring) */
 };
 
 /* fusewire_options.flags. */
@@ -260,6 +263,13 @@ typedef struct fusewire_options {
     uint32_t time_gran;              /* granularity of timestamps in nanoseconds; 0: 1 */
     uint32_t max_stack_depth;        /* with PASSTHROUGH; 0: 1 */
     uint32_t request_timeout;        /* seconds after which the kernel aborts the connection; 0: never */
+    uint32_t queue_depth; /* uring: requests of one CPU open at once; 0: 64, fewer with more than 16 CPUs, but
+                             at least 8. Each may need max_write bytes of memory; untouched it needs none */
+    uint32_t padding;     /* zero */
+    const char *cpus;     /* uring: the CPUs whose clients this connection serves, as "0,2-5"; "": none; NULL:
+                             all, of a clone: as the original. Only when each CPU of the machine, online or
+                             not, has a connection that serves it (and reads) does the kernel let clients
+                             through */
 } fusewire_options;
 
 /* 0x00MMmmpp: major, minor, patch. */
@@ -288,6 +298,41 @@ int fusewire_open(fusewire_connection **out, const char *mountpoint, const fusew
  * and close it in the parent. Of `options` (NULL: as the original) transport, depth and buffers count, the rest must be
  * zero. Errors: -EINVAL, -ENOTCONN (not mounted yet), -EMFILE, -ENOMEM. */
 int fusewire_clone(fusewire_connection **out, fusewire_connection *connection, const fusewire_options *options);
+
+/* ---- Workers: threads or processes that each serve a share of the CPUs ----------------------------------------- */
+
+/* FUSE-over-io_uring has a queue for each CPU of the machine, and whoever serves a queue on its own CPU answers without
+ * another CPU having to be woken. So N workers serve best like this, each with its share of the CPUs:
+ *
+ *     char cpus[4096];
+ *     fusewire_options options = {.size = sizeof options, .cpus = ""};      // the parent serves none itself
+ *     fusewire_open(&connection, mountpoint, &options);
+ *     for (i = 0; i < count; i++) {
+ *         fusewire_worker_cpus(i, count, cpus, sizeof cpus);
+ *         options.cpus = cpus;
+ *         fusewire_clone(&worker[i], connection, &options);
+ *         start a thread, or fork:  fusewire_pin(worker[i]);  the loop with worker[i];  fusewire_close(worker[i]);
+ *     }
+ *
+ * Over /dev/fuse the same code gives workers that take whatever request comes next, on whatever CPU they run.
+ *
+ * With processes the parent keeps its worker[i] until that child has died, then closes it: what the child had read and
+ * not answered ends with EIO (or ECONNABORTED, over /dev/fuse). Another clone with the same share, and another child,
+ * then serve on, also what has come meanwhile. As long as a CPU has no worker its clients wait. */
+
+/* How many workers are of use: the number of CPUs that this thread may run on. */
+uint32_t fusewire_worker_count(void);
+
+/* The share of worker `index` (from 0) of `count`, as a list for options.cpus in list[size]; every CPU of the machine,
+ * online or not, is in one share. Those that this thread may run on are dealt out evenly, as runs of neighbours.
+ * Returns 0, -EINVAL, or -ENOBUFS. */
+int fusewire_worker_cpus(uint32_t index, uint32_t count, char *list, size_t size);
+
+/* Binds the calling thread to the CPUs that the connection serves. Where they have no queues of their own (the mount
+ * does not use FUSE-over-io_uring) it does nothing. Returns 0, or -EINVAL when none of them is online and allowed. */
+int fusewire_pin(fusewire_connection *connection);
+
+/* ---- Closing, descriptors -------------------------------------------------------------------------------------- */
 
 /* Ends the connection: takes back the reads that are under way, answers what was read and is still open with EIO,
  * unmounts what this connection mounted (not so a clone), and frees everything. Ids and pointers it handed out are
@@ -401,7 +446,7 @@ typedef struct fusewire_mapping {
  *   -ECONNABORTED  aborted through fusectl, or by the kernel
  *   -ESHUTDOWN     stopped by fusewire_notify_unmount
  * An end is final: it is returned again by every later call. Other errors pass: -EINTR (a signal handler ran while
- * waiting), -EINVAL, -ECHILD. Replies are still accepted after a stop, as long as the connection is open.
+ * waiting), -EINVAL, -ECHILD, -EXDEV (uring: another thread has read before). Replies are still accepted after a stop, as long as the connection is open.
  *
  * INTERRUPT says that the client of an open request no longer wants to wait: answer that request soon, with -EINTR or
  * its result; not at all is wrong. A client that has vanished altogether shows in the outcome of the reply: -ENOENT. */
@@ -651,7 +696,8 @@ int fusewire_notify_delete(fusewire_connection *connection, uint64_t parent, uin
 int fusewire_notify_store(fusewire_connection *connection, uint64_t nodeid, uint64_t offset, const void *data,
                           uint32_t size);
 
-/* Asks for cached data: it comes as a NOTIFY_REPLY record whose `unique` is notify_unique. */
+/* Asks for cached data: it comes as a NOTIFY_REPLY record whose `unique` is notify_unique, below 2^60 where the mount
+ * uses FUSE-over-io_uring (-ERANGE; the kernel takes it for a request's). */
 int fusewire_notify_retrieve(fusewire_connection *connection, uint64_t nodeid, uint64_t offset, uint32_t size,
                              uint64_t notify_unique);
 
@@ -698,7 +744,14 @@ typedef struct fusewire_statistics {
     uint64_t memory;            /* bytes of address space held for requests and buffers */
     char transport_reason[160]; /* why the transports above the one in use were not taken; empty where none stands above
                                  */
+    uint32_t queues;            /* uring: CPUs that this connection serves */
+    uint32_t queue_depth;       /* uring: requests of one CPU that can be open */
+    uint64_t payload_size;      /* uring: bytes of the largest request or reply */
 } fusewire_statistics;
+
+/* A line for a log: which transport is in use, and why not those above it. Never NULL; valid until the next call with
+ * this connection. */
+const char *fusewire_describe_transport(fusewire_connection *connection);
 
 /* statistics->size must be set. */
 int fusewire_stats(fusewire_connection *connection, fusewire_statistics *statistics);

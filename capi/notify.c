@@ -95,6 +95,12 @@ int fusewire_notify_retrieve(fusewire_connection *connection, uint64_t nodeid, u
     int error = ready(connection);
     if (error != 0)
         return error;
+    const fusewire_session *session = family_session(connection->family);
+    if (session != NULL && wire_over_io_uring(session->capabilities)) {
+        if (notify_unique >> WIRE_URING_RETRIEVE_BITS != 0)
+            return fail(-ERANGE, "over FUSE-over-io_uring notify_unique has to be below 2^60");
+        notify_unique = wire_uring_retrieve(notify_unique);
+    }
     return send(connection, head, wire_notify_retrieve(head, nodeid, offset, size, notify_unique), NULL, 0, MAY_BLOCK);
 }
 

@@ -27,6 +27,32 @@ int fusewire_clone(fusewire_connection **out, fusewire_connection *connection, c
     return conn_clone(out, connection, options);
 }
 
+uint32_t fusewire_worker_count(void)
+{
+    return queues_usable();
+}
+
+int fusewire_worker_cpus(uint32_t index, uint32_t count, char *list, size_t size)
+{
+    REQUIRE(list != NULL, "list is NULL");
+    REQUIRE(index < count, "a worker's index is below the number of workers");
+    int error = queues_share(list, size, index, count);
+    return error == 0 ? 0 : fail_errno(error, "no room for the list of a worker's CPUs");
+}
+
+int fusewire_pin(fusewire_connection *connection)
+{
+    REQUIRE_CONNECTION(connection);
+    int error = conn_check_owner(connection);
+    if (error != 0)
+        return error;
+    const fusewire_session *session = family_session(connection->family);
+    if (session == NULL || !wire_over_io_uring(session->capabilities))
+        return 0;
+    error = queues_pin(&connection->queues);
+    return error == 0 ? 0 : fail_errno(error, "cannot bind the thread to the CPUs of this connection");
+}
+
 int fusewire_close(fusewire_connection *connection)
 {
     return connection == NULL ? 0 : conn_close(connection);
@@ -56,6 +82,11 @@ int fusewire_negotiated(fusewire_connection *connection, fusewire_session *sessi
     if (agreed == NULL)
         return fail(-EAGAIN, "INIT is not over yet");
     return sized_give(session, agreed, sizeof *agreed, "session");
+}
+
+const char *fusewire_describe_transport(fusewire_connection *connection)
+{
+    return connection == NULL || conn_check_owner(connection) != 0 ? "no transport" : conn_describe(connection);
 }
 
 int fusewire_stats(fusewire_connection *connection, fusewire_statistics *statistics)

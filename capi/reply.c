@@ -245,15 +245,13 @@ int fusewire_borrow(fusewire_connection *connection, uint64_t id, void **data, s
 {
     REQUIRE(data != NULL && capacity != NULL, "an argument is NULL");
     REQUIRE_REQUEST(connection, id, WIRE_REPLY_DATA, slot);
-    struct slots *slots = &connection->slots;
+    const struct slots *slots = &connection->slots;
     if (slot->expected.limit > slots->data_capacity)
         return fail(-ENOBUFS, "the request asks for %llu bytes, a buffer has %zu",
                     (unsigned long long)slot->expected.limit, slots->data_capacity);
-    if (slot->borrowed == BUFFER_NONE)
-        slot->borrowed = buffer_take(slots);
-    if (slot->borrowed == BUFFER_NONE)
+    if (!conn_lend(connection, slot))
         return fail(-ENOBUFS, "all %u buffers are in use", slots->buffer_count);
-    *data = buffer_data(slots, slot->borrowed);
+    *data = slot->lent;
     *capacity = slots->data_capacity;
     return 0;
 }
@@ -261,9 +259,9 @@ int fusewire_borrow(fusewire_connection *connection, uint64_t id, void **data, s
 int fusewire_reply_borrowed(fusewire_connection *connection, uint64_t id, size_t size)
 {
     REQUIRE_REQUEST(connection, id, WIRE_REPLY_DATA, slot);
-    if (slot->borrowed == BUFFER_NONE)
+    if (slot->lent == NULL)
         return fail(-EINVAL, "nothing was borrowed for this request");
-    return fusewire_reply_data(connection, id, buffer_data(&connection->slots, slot->borrowed), size);
+    return fusewire_reply_data(connection, id, slot->lent, size);
 }
 
 int fusewire_expect_outcome(fusewire_connection *connection, uint64_t id)

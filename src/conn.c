@@ -1,8 +1,10 @@
 #include "conn.h"
 #include "clock.h"
+#include "entries.h"
 #include "notifier.h"
 #include "sized.h"
 #include "transport.h"
+#include "uring_orphans.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -14,6 +16,11 @@
 #include <unistd.h>
 
 enum { DEFAULT_DEPTH = 4096, DEFAULT_BUFFERS = 32, DEFAULT_MAX_WRITE = 1 << 20, PAGE = 4096 };
+
+/* Ring entries of each queue, and what all queues together have at most as long as each has the least. Many, since a
+ * request keeps its entry until it is answered; they cost address space, and memory only where they were in use at
+ * once. */
+enum { DEFAULT_QUEUE_DEPTH = 64, LEAST_QUEUE_DEPTH = 8, DEFAULT_ENTRIES = 1024 };
 
 /* How long closing goes on answering so that notifications can finish that wait for a client's lock. */
 enum { CLOSE_WAIT_MS = 1000, CLOSE_STEP_MS = 10 };
@@ -30,8 +37,6 @@ static int settle_options(const fusewire_options *given, fusewire_options *settl
         return fail(-EINVAL, "unknown bits in options->flags: %#x", settled->flags & ~known_flags);
     if (settled->transport > FUSEWIRE_TRANSPORT_URING)
         return fail(-EINVAL, "unknown transport %u", settled->transport);
-    if (settled->transport == FUSEWIRE_TRANSPORT_URING)
-        return fail(-ENOTSUP, "this version has no transport over FUSE-over-io_uring: take auto, ring or poll");
     if (settled->depth > SLOT_MAX)
         return fail(-EINVAL, "depth is %u, at most %d are possible", settled->depth, SLOT_MAX);
     if (settled->max_write != 0 && (settled->max_write < PAGE || settled->max_write > (16 << 20) - PAGE))
@@ -40,6 +45,8 @@ static int settle_options(const fusewire_options *given, fusewire_options *settl
         return fail(-EINVAL, "max_background and congestion_threshold are at most 65535");
     if (settled->request_timeout > UINT16_MAX)
         return fail(-EINVAL, "request_timeout is %u seconds, at most 65535 are possible", settled->request_timeout);
+    if (settled->padding != 0)
+        return fail(-EINVAL, "options->padding is not zero");
     if (settled->time_gran > 1000000000)
         return fail(-EINVAL, "time_gran is %u, at most 1000000000 nanoseconds are possible", settled->time_gran);
     if (settled->depth == 0)
@@ -66,11 +73,14 @@ static void release(struct fusewire_connection *c)
         close(c->mount.device_fd);
     if (c->here != NULL)
         munmap(c->here, PAGE);
+    entries_destroy(c->entries);
+    queues_free(&c->queues);
     slots_destroy(&c->slots);
     free(c);
 }
 
-static struct fusewire_connection *allocate(const fusewire_options *options)
+/* `queues`: of the original, where the options name none. */
+static struct fusewire_connection *allocate(const fusewire_options *options, const struct queues *queues)
 {
     struct fusewire_connection *c = calloc(1, sizeof *c);
     if (c == NULL) {
@@ -82,8 +92,10 @@ static struct fusewire_connection *allocate(const fusewire_options *options)
     c->asked_transport = options->transport;
     c->depth = options->depth;
     c->buffers = options->buffers;
+    c->queue_depth = options->queue_depth;
+    c->share = options->cpus != NULL;
     c->wishes = (struct wire_wishes){
-        .capabilities = options->capabilities,
+        .capabilities = options->capabilities & ~FUSEWIRE_CAP(OVER_IO_URING), /* a matter of the transport */
         .without_capabilities = options->without_capabilities,
         .max_write = options->max_write,
         .max_readahead = options->max_readahead,
@@ -108,6 +120,10 @@ static struct fusewire_connection *allocate(const fusewire_options *options)
         fail_errno(error, "cannot set up a connection");
     else
         error = slots_create(&c->slots, c->depth, c->buffers, c->wishes.max_write);
+    if (error == 0 && options->cpus != NULL)
+        error = queues_parse(&c->queues, options->cpus);
+    else if (error == 0 && (queues != NULL ? queues_copy(&c->queues, queues) : queues_all(&c->queues)) != 0)
+        error = fail(-ENOMEM, "no memory for a list of CPUs");
     if (error != 0) {
         release(c);
         errno = -error;
@@ -144,31 +160,67 @@ static int get_device(struct fusewire_connection *c, const char *mountpoint, con
         return mount_adopt(&c->mount, adopt ? options->fd : named);
     if (mountpoint == NULL)
         return mount_open_device(&c->mount);
-    return mount_open(&c->mount, mountpoint, options->mount_options);
+    int error = mount_open(&c->mount, mountpoint, options->mount_options);
+    if (error == 0 && c->mount.mountpoint != NULL)
+        c->family->mountpoint = strdup(c->mount.mountpoint);
+    return error;
+}
+
+int conn_make_entries(struct fusewire_connection *c, bool shared)
+{
+    if (c->entries != NULL)
+        return 0;
+    /* The requests of /dev/fuse need slots too. */
+    const uint32_t most = c->queues.count > 0 ? (c->depth - 1) / c->queues.count : 0;
+    uint32_t per_queue = c->queue_depth;
+    if (per_queue == 0 && c->queues.count > 0) {
+        per_queue = DEFAULT_ENTRIES / c->queues.count;
+        per_queue = per_queue > DEFAULT_QUEUE_DEPTH ? DEFAULT_QUEUE_DEPTH : per_queue;
+        per_queue = per_queue < LEAST_QUEUE_DEPTH ? LEAST_QUEUE_DEPTH : per_queue;
+        per_queue = per_queue > most && most > 0 ? most : per_queue;
+    }
+    if (c->queues.count > 0 && per_queue > most)
+        return fail(-EINVAL, "a depth of %u is too small for %u entries on each of %u CPUs", c->depth, per_queue,
+                    c->queues.count);
+    return entries_create(&c->entries, &c->queues, per_queue, c->slots.data_capacity, shared);
+}
+
+static void note_reason(struct fusewire_connection *c, const struct transport *skipped)
+{
+    char *reason = c->stats.transport_reason;
+    const size_t used = strlen(reason);
+    snprintf(reason + used, sizeof c->stats.transport_reason - used, "%s%s: %s", used > 0 ? "; " : "", skipped->name,
+             last_error());
+}
+
+int conn_skip_transport(struct fusewire_connection *c, int error, const struct transport *instead)
+{
+    note_reason(c, c->transport);
+    c->stats.transport = instead->number;
+    return c->asked_transport == FUSEWIRE_TRANSPORT_AUTO ? 0 : error;
 }
 
 /* Takes the best transport that works; the reasons against the others go into the statistics. */
 static int start_transport(struct fusewire_connection *c)
 {
-    static const struct transport *const ladder[] = {&transport_ring, &transport_poll};
+    static const struct transport *const ladder[] = {&transport_uring, &transport_ring, &transport_poll};
     const size_t rungs = sizeof ladder / sizeof ladder[0];
     int error = -ENOTSUP;
-    size_t used = 0;
     for (size_t i = 0; i < rungs; i++) {
-        if (c->asked_transport != FUSEWIRE_TRANSPORT_AUTO && c->asked_transport != ladder[i]->number)
+        const bool asked = c->asked_transport == ladder[i]->number;
+        if (c->asked_transport != FUSEWIRE_TRANSPORT_AUTO && !asked)
             continue;
-        error = ladder[i]->start(c);
+        error = asked || ladder[i]->pays == NULL ? 0 : ladder[i]->pays(c);
+        if (error == 0)
+            error = ladder[i]->start(c);
         if (error == 0) {
             c->transport = ladder[i];
             c->stats.transport = ladder[i]->number;
+            if (c->transport->follow_init != NULL)
+                c->wishes.capabilities |= FUSEWIRE_CAP(OVER_IO_URING);
             return 0;
         }
-        int length = snprintf(c->stats.transport_reason + used, sizeof c->stats.transport_reason - used, "%s%s: %s",
-                              used > 0 ? "; " : "", ladder[i]->name, last_error());
-        if (length > 0)
-            used += (size_t)length;
-        if (used >= sizeof c->stats.transport_reason)
-            used = sizeof c->stats.transport_reason - 1;
+        note_reason(c, ladder[i]);
     }
     return error;
 }
@@ -199,7 +251,7 @@ int conn_open(struct fusewire_connection **out, const char *mountpoint, const fu
     int error = settle_options(options, &settled);
     if (error != 0)
         return error;
-    struct fusewire_connection *c = allocate(&settled);
+    struct fusewire_connection *c = allocate(&settled, NULL);
     if (c == NULL)
         return -(errno == 0 ? ENOMEM : errno);
     c->family = family_create();
@@ -244,11 +296,15 @@ int conn_clone(struct fusewire_connection **out, struct fusewire_connection *ori
         sized_take(&asked, sizeof asked, options, "options");
     }
     fusewire_options others = asked;
-    others.transport = others.depth = others.buffers = 0;
+    others.transport = others.depth = others.buffers = others.queue_depth = 0;
+    others.cpus = NULL;
     others.size = 0;
     static const fusewire_options zeros;
     if (memcmp(&others, &zeros, sizeof others) != 0)
-        return fail(-EINVAL, "of a clone's options only transport, depth and buffers count; the rest has to be zero");
+        return fail(
+            -EINVAL,
+            "of a clone's options only transport, depth, buffers, queue_depth and cpus count; the rest has to be "
+            "zero");
     const fusewire_session *session = family_session(original->family);
     if (session == NULL)
         return fail(-ENOTCONN, "cannot clone a connection before INIT is over");
@@ -258,12 +314,14 @@ int conn_clone(struct fusewire_connection **out, struct fusewire_connection *ori
         .transport = asked.transport != 0 ? asked.transport : original->asked_transport,
         .depth = asked.depth != 0 ? asked.depth : original->depth,
         .buffers = asked.buffers != 0 ? asked.buffers : original->buffers,
+        .queue_depth = asked.queue_depth != 0 ? asked.queue_depth : original->queue_depth,
+        .cpus = asked.cpus,
         .max_write = original->wishes.max_write,
     };
     int fd = dev_clone(original->mount.device_fd);
     if (fd < 0)
         return fd;
-    struct fusewire_connection *c = allocate(&settled);
+    struct fusewire_connection *c = allocate(&settled, &original->queues);
     if (c == NULL) {
         error = errno == 0 ? -ENOMEM : -errno;
         close(fd);
@@ -273,7 +331,13 @@ int conn_clone(struct fusewire_connection **out, struct fusewire_connection *ori
     c->family = family_join(original->family);
     c->dialect = original->dialect;
     c->agreed = true;
-    error = fork_register(c);
+    const bool over_io_uring = wire_over_io_uring(session->capabilities);
+    if (over_io_uring &&
+        (settled.transport == FUSEWIRE_TRANSPORT_AUTO || settled.transport == FUSEWIRE_TRANSPORT_URING))
+        /* Before a fork, so that this process can end what a child leaves open when it dies. */
+        error = conn_make_entries(c, true);
+    if (error == 0)
+        error = fork_register(c);
     if (error != 0) {
         release(c);
         return error;
@@ -297,6 +361,15 @@ int conn_descriptor(struct fusewire_connection *c)
     return error != 0 ? error : c->transport->descriptor(c);
 }
 
+const char *conn_describe(struct fusewire_connection *c)
+{
+    static const char *const names[] = {"none yet", "poll", "ring", "uring"};
+    const char *reason = c->stats.transport_reason;
+    snprintf(c->description, sizeof c->description, "transport %s%s%s%s", names[c->stats.transport],
+             reason[0] != '\0' ? " (" : "", reason, reason[0] != '\0' ? ")" : "");
+    return c->description;
+}
+
 void conn_statistics(const struct fusewire_connection *c, fusewire_statistics *statistics)
 {
     *statistics = c->stats;
@@ -306,7 +379,10 @@ void conn_statistics(const struct fusewire_connection *c, fusewire_statistics *s
         statistics->open -= slot->state != SLOT_TRANSIENT;
     statistics->open_peak = c->slots.open_peak;
     statistics->buffers_used = c->slots.buffer_count - c->slots.free_buffer_count;
-    statistics->memory = c->slots.memory;
+    statistics->memory = c->slots.memory + (c->entries == NULL ? 0 : c->entries->size);
+    statistics->queues = c->entries == NULL ? 0 : c->queues.count;
+    statistics->queue_depth = c->entries == NULL ? 0 : c->entries->per_queue;
+    statistics->payload_size = c->entries == NULL ? 0 : c->slots.data_capacity;
 }
 
 void conn_end(struct fusewire_connection *c, int error)
@@ -328,7 +404,7 @@ static void answer_all(struct fusewire_connection *c, int error)
         }
         /* Not decoded yet; it may take no answer. */
         fusewire_request request;
-        wire_decode(slot_message(&c->slots, slot), slot->message_size, &c->dialect, &request);
+        wire_decode(slot->message, slot->message_size, &c->dialect, &request);
         wire_expect(&request, &slot->expected);
         if (slot->expected.kind != WIRE_REPLY_NEVER) {
             c->stats.read++;
@@ -338,7 +414,7 @@ static void answer_all(struct fusewire_connection *c, int error)
             c->stats.read++;
             c->stats.forgets++;
         }
-        slot_free(&c->slots, slot);
+        conn_dismiss(c, slot);
     }
     for (uint32_t i = 0; i < c->slots.touched; i++) {
         if (c->slots.all[i].state == SLOT_OPEN)
@@ -369,6 +445,7 @@ static void await_notifications(struct fusewire_connection *c)
 static void drain(struct fusewire_connection *c)
 {
     c->turn = false;
+    c->closing = true;
     answer_all(c, -EIO);
     await_notifications(c);
     c->transport->finish(c);
@@ -391,6 +468,8 @@ int conn_close(struct fusewire_connection *c)
     }
     if (c->bound)
         drain(c);
+    else if (c->entries != NULL)
+        uring_end_orphans(c);
     /* First the device: then the kernel answers whoever still waits, and unmounting needs no answers of ours. */
     if (c->mount.device_fd >= 0)
         close(c->mount.device_fd);

@@ -10,6 +10,7 @@
 #include "error.h"
 #include "family.h"
 #include "mount.h"
+#include "queues.h"
 #include "slot.h"
 #include "wire/wire.h"
 
@@ -17,6 +18,8 @@
 
 struct transport;
 struct notifier;
+struct ring_entry;
+struct ring_entries;
 
 /* Slots in the order of their arrival. */
 struct slot_queue {
@@ -41,6 +44,10 @@ struct fusewire_connection {
     uint32_t asked_transport;
     uint32_t depth;
     uint32_t buffers;
+    uint32_t queue_depth;
+    struct queues queues;         /* whose requests it serves over FUSE-over-io_uring */
+    bool share;                   /* the program has named them */
+    struct ring_entries *entries; /* for them; NULL without */
     struct wire_wishes wishes;
     struct wire_dialect dialect;
     bool agreed; /* INIT is over; the session is in the family */
@@ -54,9 +61,10 @@ struct fusewire_connection {
     bool turn;                /* replies are put off until the next read */
     bool polled;              /* the program waits for the descriptor: its last read had the timeout 0, and is over */
     bool starved;             /* the transport has stopped reading for want of slots or buffers */
-    size_t queue_from;        /* from how many requests in a batch on the transport likes that; 0: never */
-    int end;                  /* how it ended, as a negative errno; 0 while it lives */
-    unsigned troubles;        /* failed reads in a row */
+    bool closing;
+    size_t queue_from; /* from how many requests in a batch on the transport likes that; 0: never */
+    int end;           /* how it ended, as a negative errno; 0 while it lives */
+    unsigned troubles; /* failed reads in a row */
 
     int wake_fd;
     atomic_bool woken;
@@ -66,6 +74,7 @@ struct fusewire_connection {
 
     struct notifier *notifier;
     fusewire_statistics stats;
+    char description[200];
 };
 
 /* ---- Life (conn.c) --------------------------------------------------------------------------------------------- */
@@ -77,6 +86,7 @@ int conn_wake(struct fusewire_connection *c);
 /* Takes a wake back: true when there was one. */
 bool conn_woken(struct fusewire_connection *c);
 int conn_descriptor(struct fusewire_connection *c);
+const char *conn_describe(struct fusewire_connection *c);
 void conn_statistics(const struct fusewire_connection *c, fusewire_statistics *statistics);
 
 /* Makes this process the connection's user, if it has none yet. -ECHILD where the parent process is. Every function
@@ -85,6 +95,13 @@ int conn_bind(struct fusewire_connection *c);
 
 /* The same without binding it. Safe in a signal handler where it succeeds. */
 int conn_check_owner(const struct fusewire_connection *c);
+
+/* For transports: the one in use cannot be had for the reason in the last error's words, and does as `instead` would.
+ * The error, if the program wants this transport or none. */
+int conn_skip_transport(struct fusewire_connection *c, int error, const struct transport *instead);
+
+/* Makes the ring entries for the connection's queues if there are none yet. Negative errno with words. */
+int conn_make_entries(struct fusewire_connection *c, bool shared);
 
 /* Marks the end; the descriptor is readable from then on. The first end counts. */
 void conn_end(struct fusewire_connection *c, int error);
@@ -100,6 +117,10 @@ int conn_await_init(struct fusewire_connection *c);
 /* For transports: a message of `size` bytes has come in `buffer`, which the slot keeps or frees. A slot is available.
  */
 void conn_message(struct fusewire_connection *c, int32_t buffer, size_t size);
+
+/* For transports: a request has come in this ring entry, which the slot keeps until it is answered. A slot is
+ * available. */
+void conn_entry_message(struct fusewire_connection *c, struct ring_entry *entry);
 
 /* For transports: a read failed so. True when it is worth reading again at once. */
 bool conn_read_failed(struct fusewire_connection *c, int64_t result);
@@ -126,8 +147,18 @@ void conn_report(struct fusewire_connection *c, struct slot *slot);
 /* The slot is no longer needed: gives it back, and lets the transport read on if it waited for room. */
 void conn_free(struct fusewire_connection *c, struct slot *slot);
 
-/* Sends a reply in `count` pieces at once, and takes note of what became of it. */
+/* The same for a message that takes no answer; a ring entry that brought one has to go back to the kernel. */
+void conn_dismiss(struct fusewire_connection *c, struct slot *slot);
+
+/* Sends a reply in `count` pieces at once, and takes note of what became of it; one that goes through a ring entry
+ * leaves at the end of a turn. */
 void conn_send_now(struct fusewire_connection *c, struct slot *slot, const struct iovec *pieces, int count);
+
+/* Sends the replies of the outbox, one by one. */
+void conn_send_outbox(struct fusewire_connection *c);
+
+/* Finds memory for the data of a reply: slot->lent. False when there is none. */
+bool conn_lend(struct fusewire_connection *c, struct slot *slot);
 
 /* The kernel has taken the slot's reply, or not: bytes or a negative errno. */
 void conn_sent(struct fusewire_connection *c, struct slot *slot, int64_t result);

@@ -1,4 +1,5 @@
 #include "clock.h"
+#include "entries.h"
 #include "notifier.h"
 #include "transport.h"
 
@@ -24,8 +25,17 @@ void conn_message(struct fusewire_connection *c, int32_t buffer, size_t size)
         buffer_free(&c->slots, buffer);
     } else {
         slot->message_buffer = buffer;
+        slot->message = buffer_message(&c->slots, buffer);
     }
     c->troubles = 0;
+    queue_append(&c->inbox, slot);
+}
+
+void conn_entry_message(struct fusewire_connection *c, struct ring_entry *entry)
+{
+    struct slot *slot = slot_take(&c->slots, SLOT_OPEN);
+    slot->entry = entry;
+    slot->message_size = (uint32_t)entry_message(entry, slot->small, sizeof slot->small, &slot->message);
     queue_append(&c->inbox, slot);
 }
 
@@ -57,14 +67,20 @@ static void answer_init(struct fusewire_connection *c, struct slot *slot)
 {
     fusewire_session session = {.size = sizeof session};
     size_t reply_size = 0;
-    int result =
-        wire_init(slot_message(&c->slots, slot), slot->message_size, &c->wishes, &session, slot->head, &reply_size);
+    int result = wire_init(slot->message, slot->message_size, &c->wishes, &session, slot->head, &reply_size);
     if (result < 0) {
         conn_reply_error(c, slot, -EPROTO);
         conn_end(c, fail(-EPROTO, "INIT failed: the kernel speaks a FUSE protocol older than 7.12"));
         return;
     }
     if (result == 0) {
+        /* Now, since the kernel makes clients wait for a ring as soon as INIT has agreed on one. */
+        int error = c->transport->follow_init == NULL ? 0 : c->transport->follow_init(c, session.capabilities);
+        if (error != 0) {
+            conn_reply_error(c, slot, -EPROTO);
+            conn_end(c, error);
+            return;
+        }
         c->dialect = (struct wire_dialect){session.minor, session.capabilities};
         c->agreed = true;
         family_agree(c->family, &session);
@@ -132,7 +148,7 @@ static void keep_transient(struct fusewire_connection *c, struct slot *slot)
 static bool take_message(struct fusewire_connection *c, struct slot *slot, fusewire_request *request)
 {
     const bool raw = (c->flags & FUSEWIRE_OPEN_RAW) != 0;
-    int error = wire_decode(slot_message(&c->slots, slot), slot->message_size, &c->dialect, request);
+    int error = wire_decode(slot->message, slot->message_size, &c->dialect, request);
     wire_expect(request, &slot->expected);
     slot->nodeid = request->nodeid;
     request->id = 0;
@@ -147,6 +163,8 @@ static bool take_message(struct fusewire_connection *c, struct slot *slot, fusew
         c->stats.interrupts++;
         break;
     case FUSEWIRE_NOTIFY_REPLY:
+        if (!raw && wire_over_io_uring(c->dialect.capabilities))
+            request->unique = wire_uring_retrieved(request->unique);
         c->stats.retrieved++;
         break;
     default:
@@ -255,7 +273,7 @@ static int read_requests(struct fusewire_connection *c, fusewire_request *reques
     while (c->transients != NULL) {
         struct slot *slot = c->transients;
         c->transients = slot->next;
-        conn_free(c, slot);
+        conn_dismiss(c, slot);
     }
     c->turn = false;
 
@@ -268,6 +286,7 @@ static int read_requests(struct fusewire_connection *c, fusewire_request *reques
         if (c->interrupts_seen != family_interrupts_posted(c->family))
             hear_family(c);
 
+        const bool agreed = c->agreed;
         size_t count = hand_out(c, requests, capacity, request_size);
         if (count > 0) {
             c->stats.batches++;
@@ -292,12 +311,15 @@ static int read_requests(struct fusewire_connection *c, fusewire_request *reques
             int64_t left = deadline - clock_ms();
             wait = left < 0 ? 0 : (int)left;
         }
-        if (waited && wait == 0)
+        /* INIT changes what there is to wait for. */
+        if (waited && wait == 0 && agreed == c->agreed)
             return 0;
         int error = c->transport->collect(c, capacity, wait);
         if (error != 0)
-            return error == -EINTR ? fail(error, "a signal handler ran")
-                                   : fail_errno(error, "waiting for requests failed");
+            return error == -EINTR   ? fail(error, "a signal handler ran")
+                   : error == -EXDEV ? fail(error, "with the transport uring the thread that reads first reads always: "
+                                                   "make a clone for another one")
+                                     : fail_errno(error, "waiting for requests failed");
     }
 }
 

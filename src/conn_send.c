@@ -1,3 +1,4 @@
+#include "entries.h"
 #include "transport.h"
 
 #include <errno.h>
@@ -28,6 +29,27 @@ void conn_free(struct fusewire_connection *c, struct slot *slot)
         c->starved = false;
         c->transport->resume(c);
     }
+}
+
+void conn_dismiss(struct fusewire_connection *c, struct slot *slot)
+{
+    if (slot->entry == NULL) {
+        conn_free(c, slot);
+        return;
+    }
+    if (slot->state == SLOT_TRANSIENT)
+        slot_make_open(&c->slots, slot);
+    slot->expected.kind = WIRE_REPLY_NEVER;
+    conn_reply(c, slot, wire_reply_data(slot->head, slot->expected.unique, 0), NULL, 0);
+}
+
+bool conn_lend(struct fusewire_connection *c, struct slot *slot)
+{
+    if (slot->lent == NULL && slot->entry != NULL)
+        slot->lent = entry_payload(slot->entry);
+    if (slot->lent == NULL && (slot->borrowed = buffer_take(&c->slots)) != BUFFER_NONE)
+        slot->lent = buffer_data(&c->slots, slot->borrowed);
+    return slot->lent != NULL;
 }
 
 int conn_request(struct fusewire_connection *c, uint64_t id, struct slot **slot)
@@ -69,7 +91,7 @@ enum { COPY_MAX = 32768 };
 static bool own_body(struct fusewire_connection *c, struct slot *slot, size_t head_size, const void *body,
                      size_t body_size)
 {
-    if (body_size == 0 || (slot->borrowed != BUFFER_NONE && body == buffer_data(&c->slots, slot->borrowed)))
+    if (body_size == 0 || body == slot->lent)
         return true;
     if (head_size + body_size <= sizeof slot->head + sizeof slot->small) {
         memmove((unsigned char *)slot + offsetof(struct slot, head) + head_size, body, body_size);
@@ -89,14 +111,24 @@ static bool own_body(struct fusewire_connection *c, struct slot *slot, size_t he
 void conn_send_now(struct fusewire_connection *c, struct slot *slot, const struct iovec *pieces, int count)
 {
     slot->state = SLOT_SENDING;
-    conn_sent(c, slot, dev_write(c->mount.device_fd, pieces, count, &c->stats.system_calls));
+    if (slot->entry != NULL)
+        c->transport->commit(c, slot, pieces, count);
+    else
+        conn_sent(c, slot, dev_write(c->mount.device_fd, pieces, count, &c->stats.system_calls));
+}
+
+void conn_send_outbox(struct fusewire_connection *c)
+{
+    struct slot *slot;
+    while ((slot = queue_take(&c->outbox)) != NULL)
+        conn_send_now(c, slot, slot->reply, slot->reply[1].iov_len > 0 ? 2 : 1);
 }
 
 void conn_reply(struct fusewire_connection *c, struct slot *slot, size_t head_size, const void *body, size_t body_size)
 {
     slot->reply[0] = (struct iovec){slot->head, head_size};
     slot->reply[1] = (struct iovec){(void *)(uintptr_t)body, body_size};
-    if (c->turn && own_body(c, slot, head_size, body, body_size)) {
+    if (c->turn && slot->entry == NULL && own_body(c, slot, head_size, body, body_size)) {
         slot->state = SLOT_QUEUED;
         queue_append(&c->outbox, slot);
         return;
@@ -174,6 +206,10 @@ void conn_report(struct fusewire_connection *c, struct slot *slot)
 
 void conn_sent(struct fusewire_connection *c, struct slot *slot, int64_t result)
 {
+    if (slot->expected.kind == WIRE_REPLY_NEVER) {
+        conn_free(c, slot);
+        return;
+    }
     switch (dev_write_result(result)) {
     case DEV_WRITE_DONE:
         c->stats.answered++;

@@ -163,18 +163,28 @@ static size_t read_messages(struct poll_state *poll, struct fusewire_connection 
     return count;
 }
 
-int poll_wait(struct poll_state *poll, struct fusewire_connection *c, size_t want, int timeout)
+void poll_prepare(struct poll_state *poll, struct fusewire_connection *c)
 {
-    bool room = message_room(&c->slots);
+    const bool room = message_room(&c->slots);
     c->starved = !room;
     if (poll->device != DEVICE_UNMOUNTED)
         poll_set_device(poll, c, room ? DEVICE_WATCHED : DEVICE_IGNORED);
+}
+
+int poll_wait(struct poll_state *poll, struct fusewire_connection *c, size_t want, int timeout)
+{
+    poll_prepare(poll, c);
     if (poll->device == DEVICE_WATCHED && (timeout == 0 || worth_trying(&poll->eager))) {
         size_t count = read_messages(poll, c, want);
         learn(&poll->eager, count > 0);
         if (count > 0 || c->end != 0)
             return 0;
     }
+    return poll_events(poll, c, want, timeout);
+}
+
+int poll_events(struct poll_state *poll, struct fusewire_connection *c, size_t want, int timeout)
+{
     struct epoll_event events[EVENTS];
     c->stats.system_calls++;
     int count = epoll_wait(poll->epoll, events, EVENTS, timeout);
@@ -231,7 +241,7 @@ static void discard(struct fusewire_connection *c)
     free(c->transport_state);
 }
 
-static int descriptor(const struct fusewire_connection *c)
+static int descriptor(struct fusewire_connection *c)
 {
     const struct poll_state *poll = c->transport_state;
     return poll->epoll;

@@ -41,4 +41,10 @@ void poll_set_device(struct poll_state *poll, struct fusewire_connection *c, enu
 /* As transport.collect. */
 int poll_wait(struct poll_state *poll, struct fusewire_connection *c, size_t want, int timeout);
 
+/* The two halves of it. Looks whether there is room for messages, and has epoll leave the device alone where there is
+ * none. */
+void poll_prepare(struct poll_state *poll, struct fusewire_connection *c);
+/* Waits with epoll, and reads what it tells of. */
+int poll_events(struct poll_state *poll, struct fusewire_connection *c, size_t want, int timeout);
+
 #endif

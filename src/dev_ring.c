@@ -429,7 +429,7 @@ static void discard(struct fusewire_connection *c)
     free(state);
 }
 
-static int descriptor(const struct fusewire_connection *c)
+static int descriptor(struct fusewire_connection *c)
 {
     const struct ring_state *state = c->transport_state;
     return state->poll.epoll;

@@ -1,4 +1,5 @@
 #include "family.h"
+#include "queues.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -21,6 +22,7 @@ struct family_state {
     atomic_ullong interrupts_posted;
     struct interrupt interrupts[INTERRUPTS];
     fusewire_session session;
+    atomic_ullong queues_served[QUEUES_MAX / 64]; /* ever */
 };
 
 struct family_here {
@@ -61,6 +63,7 @@ void family_leave(struct family *family)
         return;
     munmap(family->state, sizeof *family->state);
     close(family->bell);
+    free(family->mountpoint);
     free(here);
 }
 
@@ -92,6 +95,12 @@ void family_agree(struct family *family, const fusewire_session *session)
 const fusewire_session *family_session(const struct family *family)
 {
     return atomic_load(&family->state->agreed) ? &family->state->session : NULL;
+}
+
+bool family_serve_queue(struct family *family, uint16_t queue)
+{
+    const unsigned long long bit = 1ULL << queue % 64;
+    return (atomic_fetch_or(&family->state->queues_served[queue / 64], bit) & bit) != 0;
 }
 
 void family_post_interrupt(struct family *family, uint64_t unique)

@@ -14,6 +14,7 @@
 struct family {
     struct family_state *state; /* shared with the other processes */
     int bell;
+    char *mountpoint; /* NULL where the library has not mounted; owned, set by the opener */
 };
 
 /* Both count users in this process: what family_create or family_join gave, family_leave gives back. */
@@ -29,6 +30,9 @@ bool family_stopped(const struct family *family);
 void family_agree(struct family *family, const fusewire_session *session);
 /* NULL before INIT. */
 const fusewire_session *family_session(const struct family *family);
+
+/* A member now serves this queue of FUSE-over-io_uring. True when one has done so before. */
+bool family_serve_queue(struct family *family, uint16_t queue);
 
 /* Passes on an interrupt of a request that this member does not hold. */
 void family_post_interrupt(struct family *family, uint64_t unique);

@@ -5,10 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* Operations newer than the oldest liburing that will do; the numbers are the kernel's. */
 enum { OP_READ_MULTISHOT = 49 /* Linux 6.7 */ };
+
+/* The bytes for a command's argument in a submission of 64, and of 128. */
+enum { COMMAND_SMALL = 16, COMMAND_LARGE = 80 };
 
 /* The group of the provided buffers: a ring has one. */
 enum { GROUP = 0 };
@@ -23,24 +27,12 @@ struct ring {
     uint64_t system_calls;
 };
 
-int ring_create(struct ring **ring, unsigned entries)
+static int set_up(struct ring **ring, unsigned entries, struct io_uring_params *parameters)
 {
     struct ring *created = calloc(1, sizeof *created);
     if (created == NULL)
         return -ENOMEM;
-    /* COOP_TASKRUN: completions are worked off when this thread enters the kernel anyway, without interrupting it, and
-     * the ring's descriptor can still be polled, which DEFER_TASKRUN would break; TASKRUN_FLAG says when entering is
-     * due. Kernels before 5.19 know neither. CQSIZE: many writes may complete in one turn. */
-    struct io_uring_params parameters = {
-        .flags = IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE,
-        .cq_entries = entries * 4,
-    };
-    int error = io_uring_queue_init_params(entries, &created->uring, &parameters);
-    if (error == -EINVAL) {
-        parameters =
-            (struct io_uring_params){.flags = IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE, .cq_entries = entries * 4};
-        error = io_uring_queue_init_params(entries, &created->uring, &parameters);
-    }
+    int error = io_uring_queue_init_params(entries, &created->uring, parameters);
     if (error != 0) {
         free(created);
         return error;
@@ -50,6 +42,47 @@ int ring_create(struct ring **ring, unsigned entries)
     io_uring_ring_dontfork(&created->uring);
     *ring = created;
     return 0;
+}
+
+int ring_create(struct ring **ring, unsigned entries)
+{
+    /* COOP_TASKRUN: completions are worked off when this thread enters the kernel anyway, without interrupting it, and
+     * the ring's descriptor can still be polled, which DEFER_TASKRUN would break; TASKRUN_FLAG says when entering is
+     * due. Kernels before 5.19 know neither. CQSIZE: many writes may complete in one turn. */
+    struct io_uring_params parameters = {
+        .flags = IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE,
+        .cq_entries = entries * 4,
+    };
+    int error = set_up(ring, entries, &parameters);
+    if (error == -EINVAL) {
+        parameters =
+            (struct io_uring_params){.flags = IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE, .cq_entries = entries * 4};
+        error = set_up(ring, entries, &parameters);
+    }
+    return error;
+}
+
+int ring_create_for_commands(struct ring **ring, unsigned entries, unsigned completions, enum ring_owner owner)
+{
+    /* SQE128: a command's argument needs a submission of twice the size. DEFER_TASKRUN: the kernel works requests off
+     * when the thread waits, and never interrupts it. */
+    struct io_uring_params parameters = {
+        .flags = IORING_SETUP_SQE128 | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_CLAMP |
+                 IORING_SETUP_CQSIZE | (owner == RING_LATER ? IORING_SETUP_R_DISABLED : 0),
+        .cq_entries = completions > entries ? completions : entries, /* fewer are refused */
+    };
+    return set_up(ring, entries, &parameters);
+}
+
+int ring_enable(struct ring *ring)
+{
+    /* liburing 2.3 has a function for this, but does not export it. */
+    return syscall(SYS_io_uring_register, ring->uring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0) == 0 ? 0 : -errno;
+}
+
+int ring_signal(struct ring *ring, int eventfd)
+{
+    return io_uring_register_eventfd(&ring->uring, eventfd);
 }
 
 void ring_discard(struct ring *ring)
@@ -157,6 +190,33 @@ int ring_poll_multishot(struct ring *ring, int fd, uint32_t events, uint64_t tag
     return 0;
 }
 
+int ring_poll_once(struct ring *ring, int fd, uint32_t events, uint64_t tag)
+{
+    struct io_uring_sqe *sqe = submission(ring, tag);
+    if (sqe == NULL)
+        return -EAGAIN;
+    io_uring_prep_poll_add(sqe, fd, events);
+    io_uring_sqe_set_data64(sqe, tag);
+    return 0;
+}
+
+int ring_command(struct ring *ring, int fd, uint32_t operation, const void *command, size_t size,
+                 const struct iovec *memory, unsigned count, uint64_t tag)
+{
+    struct io_uring_sqe *sqe = submission(ring, tag);
+    if (sqe == NULL)
+        return -EAGAIN;
+    sqe->opcode = IORING_OP_URING_CMD;
+    sqe->fd = fd;
+    sqe->cmd_op = operation;
+    sqe->addr = (uint64_t)(uintptr_t)memory;
+    sqe->len = count;
+    memset(sqe->cmd, 0, ring->uring.flags & IORING_SETUP_SQE128 ? COMMAND_LARGE : COMMAND_SMALL);
+    if (size > 0)
+        memcpy(sqe->cmd, command, size);
+    return 0;
+}
+
 static struct io_uring_sqe *write_submission(struct ring *ring, int fd, const struct iovec *pieces, unsigned count,
                                              uint64_t tag)
 {
@@ -201,6 +261,13 @@ int ring_submit(struct ring *ring)
         return 0;
     ring->system_calls++;
     return io_uring_submit(&ring->uring);
+}
+
+int ring_progress(struct ring *ring)
+{
+    ring->system_calls++;
+    int result = io_uring_submit_and_get_events(&ring->uring);
+    return result < 0 ? result : 0;
 }
 
 static void release_held(struct ring *ring)

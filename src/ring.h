@@ -20,6 +20,18 @@ struct ring_completion {
 /* A ring for `entries` submissions at a time. Its descriptor can be polled: readable while completions wait. Negative
  * errno without words: -ENOSYS, -EPERM (forbidden), -ENOMEM, -EMFILE. */
 int ring_create(struct ring **ring, unsigned entries);
+/* A ring for commands (ring_command), of which up to `completions` may complete at once. It belongs to one thread,
+ * completes nothing while that thread is elsewhere, and its descriptor cannot be polled: ring_signal names
+ * one that can. */
+enum ring_owner {
+    RING_MINE, /* the calling thread */
+    RING_LATER /* who calls ring_enable; before that nothing can be submitted */
+};
+int ring_create_for_commands(struct ring **ring, unsigned entries, unsigned completions, enum ring_owner owner);
+int ring_enable(struct ring *ring);
+/* Has the kernel add to this eventfd when there is something to complete. */
+int ring_signal(struct ring *ring, int eventfd);
+
 void ring_destroy(struct ring *ring);
 
 /* The same in two steps: closes the descriptor, which cancels what is under way; what completes meanwhile can still be
@@ -42,6 +54,11 @@ void ring_offer_publish(struct ring *ring);
  * be sent. What they point to must stay until the completion. */
 int ring_read_multishot(struct ring *ring, int fd, uint64_t tag);
 int ring_poll_multishot(struct ring *ring, int fd, uint32_t events, uint64_t tag);
+int ring_poll_once(struct ring *ring, int fd, uint32_t events, uint64_t tag);
+/* A command that the file behind `fd` understands: operation, argument (up to 80 bytes on a ring for commands, 16 on
+ * another), and memory. */
+int ring_command(struct ring *ring, int fd, uint32_t operation, const void *command, size_t size,
+                 const struct iovec *memory, unsigned count, uint64_t tag);
 int ring_write(struct ring *ring, int fd, const struct iovec *pieces, unsigned count, uint64_t tag);
 /* Carried out by a worker of the kernel, so that waiting for locks holds up nobody here. */
 int ring_write_async(struct ring *ring, int fd, const struct iovec *pieces, unsigned count, uint64_t tag);
@@ -50,6 +67,8 @@ int ring_cancel(struct ring *ring, uint64_t tag, uint64_t own_tag);
 
 /* Sends what is queued. Negative errno. */
 int ring_submit(struct ring *ring);
+/* Sends what is queued and has the kernel complete what it can without waiting. Negative errno. */
+int ring_progress(struct ring *ring);
 /* Sends what is queued and waits for `count` completions up to `timeout` milliseconds (-1: without end). 0, also after
  * the time has passed; -EINTR; another negative errno. */
 int ring_wait(struct ring *ring, unsigned count, int timeout);

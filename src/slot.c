@@ -86,7 +86,10 @@ struct slot *slot_take(struct slots *slots, enum slot_state state)
     slot->outcome = 0;
     slot->message_size = 0;
     slot->message_buffer = BUFFER_NONE;
+    slot->message = slot->small;
     slot->borrowed = BUFFER_NONE;
+    slot->lent = NULL;
+    slot->entry = NULL;
     slot->next = NULL;
     slots->in_use++;
     if (state == SLOT_OPEN && ++slots->open > slots->open_peak)
@@ -112,6 +115,12 @@ void slot_make_transient(struct slots *slots, struct slot *slot)
 {
     slots->open--;
     slot->state = SLOT_TRANSIENT;
+}
+
+void slot_make_open(struct slots *slots, struct slot *slot)
+{
+    slots->open++;
+    slot->state = SLOT_OPEN;
 }
 
 uint64_t slot_id(const struct slots *slots, const struct slot *slot)

@@ -27,6 +27,8 @@ enum slot_state {
     SLOT_OUTCOME    /* the outcome waits to be handed out */
 };
 
+struct ring_entry;
+
 struct slot {
     struct wire_expected expected;
     uint64_t nodeid;
@@ -35,11 +37,14 @@ struct slot {
     enum slot_state state;
     bool expect_outcome;
     int32_t outcome;
-    uint32_t message_size;  /* 0: a record of the library's own making */
-    int32_t message_buffer; /* pinned by a large message */
-    int32_t borrowed;       /* lent for the reply's data */
-    struct slot *next;      /* of the list that the state implies */
-    struct iovec reply[2];  /* while QUEUED or SENDING: what is sent */
+    void *message;            /* in `small`, in a buffer, or in a ring entry */
+    uint32_t message_size;    /* 0: a record of the library's own making */
+    int32_t message_buffer;   /* pinned by a large message */
+    int32_t borrowed;         /* lent for the reply's data */
+    void *lent;               /* the same as memory, in that buffer or in the ring entry */
+    struct ring_entry *entry; /* that brought it and takes its reply; NULL: /dev/fuse */
+    struct slot *next;        /* of the list that the state implies */
+    struct iovec reply[2];    /* while QUEUED or SENDING: what is sent */
     /* The reply's head, then the message: a reply with a little data may run from one into the other, since nobody
      * reads the message once it is answered. */
     _Alignas(8) unsigned char head[WIRE_HEAD_MAX];
@@ -54,7 +59,7 @@ struct slots {
     uint32_t open;    /* in every state but FREE and TRANSIENT */
     uint32_t open_peak;
     uint32_t in_use;   /* in every state but FREE */
-    uint32_t reserved; /* for messages that may come into buffers the kernel has already */
+    uint32_t reserved; /* for messages that may come into buffers or ring entries the kernel has already */
     uint32_t tag;      /* of this connection, in every id */
 
     unsigned char *buffers;
@@ -76,6 +81,8 @@ void slot_free(struct slots *slots, struct slot *slot);
 
 /* It turned out that this request takes no answer. */
 void slot_make_transient(struct slots *slots, struct slot *slot);
+/* It gets one all the same. */
+void slot_make_open(struct slots *slots, struct slot *slot);
 
 uint64_t slot_id(const struct slots *slots, const struct slot *slot);
 
@@ -109,11 +116,6 @@ static inline void *buffer_message(const struct slots *slots, int32_t buffer)
 static inline size_t buffer_message_capacity(const struct slots *slots)
 {
     return slots->data_capacity + WIRE_WRITE_PREFIX;
-}
-
-static inline void *slot_message(const struct slots *slots, struct slot *slot)
-{
-    return slot->message_buffer == BUFFER_NONE ? slot->small : buffer_message(slots, slot->message_buffer);
 }
 
 /* Where data for a reply is put: on a page. */

@@ -9,6 +9,10 @@ struct transport {
     const char *name;
     uint32_t number; /* fusewire_transport */
 
+    /* Is it worth having where the program did not ask for it by name? 0, or a negative errno with words. NULL: always.
+     */
+    int (*pays)(const struct fusewire_connection *c);
+
     /* Sets up what waits; puts its state in c->transport_state. Negative errno with words. */
     int (*start)(struct fusewire_connection *c);
 
@@ -22,7 +26,12 @@ struct transport {
     /* In a forked child, after forget: frees the memory. */
     void (*discard)(struct fusewire_connection *c);
 
-    int (*descriptor)(const struct fusewire_connection *c);
+    /* -1 with words where there is none. */
+    int (*descriptor)(struct fusewire_connection *c);
+
+    /* INIT is about to agree on these capabilities. Negative errno with words: the connection must not go on. NULL:
+     * whatever they are. */
+    int (*follow_init)(struct fusewire_connection *c, uint64_t capabilities);
 
     /* Sends the outbox; gives messages to conn_message, as many as are there up to about `want`; when there are none,
      * waits for them, a wake, or the family's bell up to `timeout` milliseconds. 0; -EINTR. */
@@ -31,6 +40,10 @@ struct transport {
     /* Makes the descriptor of the notifier part of what is waited for. Negative errno without words. */
     int (*watch)(struct fusewire_connection *c, int fd);
 
+    /* Sends the reply to a request that came in a ring entry: at the end of the turn if one is under way, else at once.
+     * Only for transports that have entries. */
+    void (*commit)(struct fusewire_connection *c, struct slot *slot, const struct iovec *pieces, int count);
+
     /* There is room for messages again, after c->starved had been set: reads on, so that the descriptor tells of them.
      */
     void (*resume)(struct fusewire_connection *c);
@@ -38,5 +51,6 @@ struct transport {
 
 extern const struct transport transport_poll;
 extern const struct transport transport_ring;
+extern const struct transport transport_uring;
 
 #endif

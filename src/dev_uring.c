@@ -1,0 +1,568 @@
+/* The uring transport: FUSE-over-io_uring. Requests come in ring entries, which the kernel fills while this thread
+ * waits, and their replies are committed in the system call that waits for the next ones. What the kernel does not send
+ * that way (INIT, FORGET, INTERRUPT) is read from /dev/fuse beside it, by the poll transport's means.
+ *
+ * A ring belongs to one thread: the one that reads first. That is also when the entries are registered, so that a
+ * connection can be opened in one thread and served in another; until then clients wait, as they do for any server that
+ * does not read yet. */
+#include "dev_poll.h"
+#include "entries.h"
+#include "notifier.h"
+#include "ring.h"
+#include "uring_orphans.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+enum {
+    SUBMISSIONS = 256,
+    OTHER_COMPLETIONS = 64,
+    REFUSALS_MAX = 8, /* what passes has passed by then; replies must not wait longer */
+    PROBE_MS = 1000,
+    NO_QUEUE = UINT16_MAX
+};
+
+/* Tags of what completes; any other tag is the ring entry. */
+enum { TAG_EVENTS = 1 };
+
+/* In the order of the replies. */
+struct entry_queue {
+    struct ring_entry *first;
+    struct ring_entry *last;
+};
+
+struct uring_state {
+    struct poll_state poll;
+    struct ring *ring;
+    bool serving; /* entries are registered */
+    bool plain;   /* INIT or the kernel did not agree: everything goes over /dev/fuse */
+    pthread_t owner;
+    bool events_armed;        /* the ring tells of what poll.epoll has */
+    bool events;              /* it has told */
+    struct entry_queue ready; /* replies that stand in their entries */
+    struct entry_queue sent;  /* and that the kernel gets with the next system call */
+    unsigned refusals;        /* io_uring_enter said so many times in a row that it could not just now */
+    int signal;               /* eventfd, epoll: for programs that poll; -1 until they ask for the descriptor */
+    int outer;
+};
+
+static void append(struct entry_queue *queue, struct ring_entry *entry)
+{
+    entry->next = NULL;
+    if (queue->first == NULL)
+        queue->first = entry;
+    else
+        queue->last->next = entry;
+    queue->last = entry;
+}
+
+static struct ring_entry *take(struct entry_queue *queue)
+{
+    struct ring_entry *entry = queue->first;
+    if (entry != NULL)
+        queue->first = entry->next;
+    return entry;
+}
+
+/* ---- Whether it works here ------------------------------------------------------------------------------------- */
+
+static int refuse_disabled(void)
+{
+    char value = '\0';
+    FILE *parameter = fopen("/sys/module/fuse/parameters/enable_uring", "re");
+    if (parameter == NULL)
+        return access("/sys/module/fuse", F_OK) == 0 ? fail(-ENOTSUP, "this kernel has no FUSE-over-io_uring") : 0;
+    const bool known = fread(&value, 1, 1, parameter) == 1;
+    fclose(parameter);
+    return known && value == 'N'
+               ? fail(-ENOTSUP, "switched off: echo Y > /sys/module/fuse/parameters/enable_uring as root")
+               : 0;
+}
+
+static int refuse_io_uring(int error)
+{
+    return fail_errno(error, "io_uring is not to be had%s",
+                      error == -EPERM    ? " (sysctl kernel.io_uring_disabled, or a seccomp filter)"
+                      : error == -EINVAL ? " with deferred work (Linux 6.1)"
+                                         : "");
+}
+
+/* Does the device take commands at all? A submission of the ordinary size is too small for any of FUSE's, so it has no
+ * effect and says -EINVAL; mounted or not. (Before INIT a larger one would say -EAGAIN, for which io_uring starts a
+ * worker thread.) */
+static int probe(struct fusewire_connection *c)
+{
+    struct ring *ring;
+    struct ring_completion completion = {.result = -EIO};
+    int error = ring_create(&ring, 1);
+    if (error != 0)
+        return refuse_io_uring(error);
+    error = ring_command(ring, c->mount.device_fd, WIRE_URING_REGISTER, NULL, 0, NULL, 0, 0);
+    if (error == 0)
+        error = ring_wait(ring, 1, PROBE_MS);
+    if (error == 0 && !ring_next(ring, &completion))
+        error = -ETIMEDOUT;
+    ring_destroy(ring);
+    if (error != 0)
+        return refuse_io_uring(error);
+    return completion.result == -EOPNOTSUPP ? fail(-ENOTSUP, "this kernel has no FUSE-over-io_uring") : 0;
+}
+
+/* The measurements are in docs/performance.md. */
+static int pays(const struct fusewire_connection *c)
+{
+    const fusewire_session *session = family_session(c->family);
+    if (session != NULL ? wire_over_io_uring(session->capabilities) : c->share)
+        return 0;
+    return fail(-ENOTSUP, "one thread for all CPUs is faster over /dev/fuse (options.cpus)");
+}
+
+/* ---- Starting -------------------------------------------------------------------------------------------------- */
+
+static int check_session(const struct fusewire_connection *c)
+{
+    const fusewire_session *session = family_session(c->family);
+    if (session == NULL)
+        return c->agreed ? fail(-ENOTSUP, "INIT was answered by somebody else") : 0;
+    if (!wire_over_io_uring(session->capabilities))
+        return fail(-ENOTSUP, "INIT has not agreed on it");
+    if ((uint64_t)session->max_pages * (uint64_t)sysconf(_SC_PAGESIZE) > c->slots.data_capacity)
+        return fail(-EINVAL, "the session's max_pages is %u: give options->max_write at least that many pages",
+                    session->max_pages);
+    return 0;
+}
+
+static int create(struct uring_state *state, struct fusewire_connection *c)
+{
+    int error = refuse_disabled();
+    if (error == 0)
+        error = check_session(c);
+    if (error == 0)
+        error = probe(c);
+    if (error == 0)
+        error = conn_make_entries(c, false);
+    if (error != 0)
+        return error;
+    error = ring_create_for_commands(&state->ring, SUBMISSIONS, c->entries->count + OTHER_COMPLETIONS, RING_LATER);
+    if (error != 0)
+        return refuse_io_uring(error);
+    error = poll_open(&state->poll, c);
+    if (error != 0)
+        ring_destroy(state->ring);
+    return error;
+}
+
+static int start(struct fusewire_connection *c)
+{
+    struct uring_state *state = calloc(1, sizeof *state);
+    if (state == NULL)
+        return fail(-ENOMEM, "no memory for the uring transport");
+    state->signal = state->outer = -1;
+    int error = create(state, c);
+    if (error != 0) {
+        free(state);
+        return error;
+    }
+    c->transport_state = state;
+    c->queue_from = 1;
+    /* For the requests that come in entries. */
+    c->slots.reserved += c->entries->count;
+    return 0;
+}
+
+/* ---- What has completed ---------------------------------------------------------------------------------------- */
+
+static void settle(struct fusewire_connection *c, struct ring_entry *entry, int64_t result)
+{
+    struct slot *slot = entry->slot;
+    entry->slot = NULL;
+    entry_mark_committed(entry);
+    if (result == 0)
+        c->slots.reserved++; /* the entry brings another request */
+    conn_sent(c, slot, result);
+}
+
+static void take_entry(struct fusewire_connection *c, struct ring_entry *entry, int32_t result)
+{
+    /* Its reply was refused, or taken and the next request is there already. */
+    if (entry->slot != NULL)
+        settle(c, entry, result);
+    else if (result < 0)
+        c->slots.reserved--; /* unmounted: /dev/fuse says so */
+    if (result < 0)
+        return;
+    c->slots.reserved--;
+    conn_entry_message(c, entry);
+}
+
+/* Works off what has completed, as long as there are slots for it. Returns how much that was. */
+static unsigned reap(struct fusewire_connection *c)
+{
+    struct uring_state *state = c->transport_state;
+    struct ring_completion completion;
+    unsigned count = 0;
+    for (; c->slots.in_use < c->slots.depth && ring_next(state->ring, &completion); count++) {
+        if (completion.tag == TAG_EVENTS) {
+            state->events_armed = false;
+            state->events = true;
+        } else {
+            take_entry(c, (struct ring_entry *)(uintptr_t)completion.tag, completion.result);
+        }
+    }
+    c->starved = c->starved || c->slots.in_use == c->slots.depth;
+    return count;
+}
+
+/* ---- Replies --------------------------------------------------------------------------------------------------- */
+
+/* Queues the commits. True when an outcome is waited for. */
+static bool flush(struct fusewire_connection *c)
+{
+    struct uring_state *state = c->transport_state;
+    bool outcome = false;
+    while (state->ready.first != NULL &&
+           entry_submit(state->ring, c->mount.device_fd, state->ready.first, WIRE_URING_COMMIT_AND_FETCH) == 0) {
+        struct ring_entry *entry = take(&state->ready);
+        append(&state->sent, entry);
+        outcome = outcome || entry->slot->expect_outcome;
+    }
+    return outcome;
+}
+
+/* The kernel has carried out what it was sent, or else it has said so by now. */
+static unsigned settle_sent(struct fusewire_connection *c)
+{
+    struct uring_state *state = c->transport_state;
+    struct ring_entry *entry;
+    const unsigned count = reap(c);
+    while ((entry = take(&state->sent)) != NULL) {
+        if (entry->slot != NULL)
+            settle(c, entry, 0);
+    }
+    return count;
+}
+
+/* What io_uring_enter said. False when it will never again say anything better; the kernel answers all clients when the
+ * connection is closed then. */
+static bool entered(struct fusewire_connection *c, int error)
+{
+    struct uring_state *state = c->transport_state;
+    const bool refused = error == -EAGAIN || error == -EBUSY || error == -ENOMEM;
+    state->refusals = refused ? state->refusals + 1 : 0;
+    if (error == 0 || error == -EINTR || (refused && state->refusals <= REFUSALS_MAX))
+        return true;
+    conn_end(c, fail_errno(error == -EINTR ? -EIO : error, "io_uring no longer works"));
+    return false;
+}
+
+static void send_ready(struct fusewire_connection *c)
+{
+    struct uring_state *state = c->transport_state;
+    int error;
+    do {
+        flush(c);
+        const uint64_t calls = ring_system_calls(state->ring);
+        error = ring_submit(state->ring);
+        c->stats.system_calls += ring_system_calls(state->ring) - calls;
+        if (!entered(c, error < 0 ? error : 0))
+            return;
+    } while (error < 0 || state->ready.first != NULL);
+    settle_sent(c);
+    if (c->polled && c->inbox.first != NULL)
+        conn_wake(c);
+}
+
+/* Only its own thread can use a ring, but any ring can bring the replies: so that a connection can be closed where it
+ * was not served. */
+static void take_over(struct fusewire_connection *c)
+{
+    struct uring_state *state = c->transport_state;
+    struct ring *ring;
+    if (!state->serving || pthread_equal(state->owner, pthread_self()))
+        return;
+    if (ring_create_for_commands(&ring, SUBMISSIONS, c->entries->count + OTHER_COMPLETIONS, RING_MINE) != 0)
+        return;
+    reap(c);
+    ring_destroy(state->ring);
+    state->ring = ring;
+    state->owner = pthread_self();
+    state->events_armed = false;
+}
+
+static void commit(struct fusewire_connection *c, struct slot *slot, const struct iovec *pieces, int count)
+{
+    struct uring_state *state = c->transport_state;
+    if (c->closing)
+        take_over(c);
+    int error = entry_reply(slot->entry, pieces, count);
+    if (error != 0) {
+        c->stats.replies_failed++;
+        slot->outcome = error;
+        struct iovec head = {slot->head, wire_reply_error(slot->head, slot->expected.unique, -EIO)};
+        entry_reply(slot->entry, &head, 1);
+    }
+    slot->entry->slot = slot;
+    append(&state->ready, slot->entry);
+    if (c->turn)
+        return;
+    if (pthread_equal(state->owner, pthread_self()))
+        send_ready(c);
+    else
+        conn_wake(c); /* another thread's: it sends them when it reads */
+}
+
+/* ---- Serving --------------------------------------------------------------------------------------------------- */
+
+/* Goes on over /dev/fuse alone, as the kernel does; the last error has the reason. */
+static int do_without(struct fusewire_connection *c, int error)
+{
+    struct uring_state *state = c->transport_state;
+    state->plain = true;
+    c->queue_from = 0;
+    c->slots.reserved = 0;
+    return conn_skip_transport(c, error, &transport_poll);
+}
+
+static int follow_init(struct fusewire_connection *c, uint64_t capabilities)
+{
+    return wire_over_io_uring(capabilities) ? 0 : do_without(c, fail(-ENOTSUP, "INIT has not agreed on it"));
+}
+
+/* Once INIT has agreed on rings the kernel makes all clients wait for them, until a registration fails: so lets one
+ * fail. */
+static int call_off(struct fusewire_connection *c)
+{
+    struct ring *ring;
+    unsigned char command[WIRE_URING_COMMAND];
+    int error = ring_create_for_commands(&ring, 1, 1, RING_MINE);
+    if (error != 0)
+        return refuse_io_uring(error);
+    error = ring_command(ring, c->mount.device_fd, WIRE_URING_REGISTER, command,
+                         wire_uring_command(command, NO_QUEUE, 0), NULL, 0, 0);
+    if (error == 0)
+        error = ring_wait(ring, 1, PROBE_MS);
+    ring_destroy(ring);
+    return error == 0 ? 0 : refuse_io_uring(error);
+}
+
+/* Registers the entries. */
+static int register_entries(struct fusewire_connection *c)
+{
+    struct uring_state *state = c->transport_state;
+    int error = ring_enable(state->ring);
+    for (uint32_t i = 0; i < c->entries->count && error == 0; i++)
+        error = entry_submit(state->ring, c->mount.device_fd, &c->entries->all[i], WIRE_URING_REGISTER);
+    if (error == 0) {
+        error = ring_progress(state->ring);
+        c->stats.system_calls++;
+    }
+    if (error < 0)
+        return fail_errno(error, "io_uring takes no commands");
+    const uint32_t expected = c->slots.reserved + c->slots.in_use;
+    reap(c);
+    /* A refusal makes the kernel send everything over /dev/fuse, unless each queue has an entry already. */
+    return c->slots.reserved + c->slots.in_use == expected ? 0
+                                                           : fail(-ENOTSUP, "the kernel did not take the ring entries");
+}
+
+static int begin(struct fusewire_connection *c)
+{
+    struct uring_state *state = c->transport_state;
+    state->serving = true;
+    state->owner = pthread_self();
+    if (c->entries->user != NULL)
+        atomic_store(&c->entries->user->pid, getpid());
+    int error = register_entries(c);
+    if (error != 0) {
+        error = do_without(c, error);
+        return error != 0 ? error : call_off(c);
+    }
+    for (uint32_t i = 0; i < c->queues.count; i++) {
+        if (family_serve_queue(c->family, c->queues.numbers[i]))
+            uring_prod(c, c->queues.numbers[i]);
+    }
+    return 0;
+}
+
+/* What the descriptor tells of: the ring, what is beside it. Also takes back the ring's signal, which has to happen
+ * before its cause is worked off. */
+static bool ask_descriptor(struct fusewire_connection *c)
+{
+    struct uring_state *state = c->transport_state;
+    struct epoll_event told[2];
+    bool ring = false;
+    if (state->outer < 0) {
+        state->events = true;
+        return true;
+    }
+    int count = epoll_wait(state->outer, told, 2, 0);
+    c->stats.system_calls++;
+    for (int i = 0; i < count; i++) {
+        state->events = state->events || told[i].data.fd == state->poll.epoll;
+        ring = ring || told[i].data.fd == state->signal;
+    }
+    return ring;
+}
+
+/* Lets the ring complete what it has, or waits for that or for something beside it. */
+static int turn_ring(struct fusewire_connection *c, int timeout)
+{
+    struct uring_state *state = c->transport_state;
+    const bool outcome = flush(c);
+    const bool wait = timeout != 0 && c->inbox.first == NULL && !outcome;
+    if (!wait && !ask_descriptor(c) && state->sent.first == NULL) {
+        reap(c);
+        return 0;
+    }
+    if (wait && !state->events_armed)
+        state->events_armed = ring_poll_once(state->ring, state->poll.epoll, EPOLLIN, TAG_EVENTS) == 0;
+    const uint64_t calls = ring_system_calls(state->ring);
+    int error = wait ? ring_wait(state->ring, 1, timeout) : ring_progress(state->ring);
+    c->stats.system_calls += ring_system_calls(state->ring) - calls;
+    if (!entered(c, error) || (error != 0 && error != -EINTR))
+        return 0;
+    const unsigned count = settle_sent(c);
+    /* A wait that sent something does not say that it was interrupted. */
+    if (wait && timeout < 0 && count == 0 && !c->starved)
+        error = -EINTR;
+    return error == -EINTR && c->inbox.first == NULL ? -EINTR : 0;
+}
+
+static int collect(struct fusewire_connection *c, size_t want, int timeout)
+{
+    struct uring_state *state = c->transport_state;
+    conn_send_outbox(c);
+    if (!state->serving && !state->plain && c->agreed) {
+        int error = begin(c);
+        if (error != 0) {
+            conn_end(c, error);
+            return 0;
+        }
+    }
+    if (!state->serving || state->plain) {
+        if (timeout == 0)
+            ask_descriptor(c);
+        return poll_wait(&state->poll, c, want, timeout);
+    }
+    if (c->closing)
+        take_over(c);
+    if (!pthread_equal(state->owner, pthread_self()))
+        return -EXDEV;
+    poll_prepare(&state->poll, c);
+    int error = turn_ring(c, timeout);
+    if (!state->events)
+        return error;
+    state->events = false;
+    int beside = poll_events(&state->poll, c, want, 0);
+    return error != 0 ? error : beside;
+}
+
+/* ---- The end --------------------------------------------------------------------------------------------------- */
+
+static void close_descriptors(struct uring_state *state)
+{
+    poll_close(&state->poll);
+    if (state->outer >= 0)
+        close(state->outer);
+    if (state->signal >= 0)
+        close(state->signal);
+}
+
+static void finish(struct fusewire_connection *c)
+{
+    struct uring_state *state = c->transport_state;
+    ring_destroy(state->ring);
+    close_descriptors(state);
+    free(state);
+    c->transport_state = NULL;
+    c->queue_from = 0;
+    c->slots.reserved = 0;
+}
+
+static void forget(struct fusewire_connection *c)
+{
+    struct uring_state *state = c->transport_state;
+    ring_close(state->ring);
+    close_descriptors(state);
+}
+
+static void discard(struct fusewire_connection *c)
+{
+    struct uring_state *state = c->transport_state;
+    ring_discard(state->ring);
+    free(state);
+}
+
+/* ---- Descriptors ----------------------------------------------------------------------------------------------- */
+
+/* For programs that poll: an epoll of the ring's signal, edge-triggered as nobody reads it, and of what is beside. */
+static int make_descriptor(struct uring_state *state)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET};
+    state->signal = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (state->signal < 0)
+        return -errno;
+    event.data.fd = state->signal;
+    int outer = epoll_create1(EPOLL_CLOEXEC);
+    int error = outer < 0 ? -errno : ring_signal(state->ring, state->signal);
+    if (error == 0 && epoll_ctl(outer, EPOLL_CTL_ADD, state->signal, &event) != 0)
+        error = -errno;
+    event = (struct epoll_event){.events = EPOLLIN, .data.fd = state->poll.epoll};
+    if (error == 0 && epoll_ctl(outer, EPOLL_CTL_ADD, state->poll.epoll, &event) != 0)
+        error = -errno;
+    if (error == 0) {
+        state->outer = outer;
+        /* Whatever came before, and so that the first read registers the entries. */
+        eventfd_write(state->signal, 1);
+        return 0;
+    }
+    if (outer >= 0)
+        close(outer);
+    close(state->signal);
+    state->signal = -1;
+    return error;
+}
+
+static int descriptor(struct fusewire_connection *c)
+{
+    struct uring_state *state = c->transport_state;
+    int error = state->outer >= 0 ? 0 : make_descriptor(state);
+    return error != 0 ? fail_errno(error, "cannot make a descriptor to poll") : state->outer;
+}
+
+static int watch(struct fusewire_connection *c, int fd)
+{
+    struct uring_state *state = c->transport_state;
+    return poll_watch(&state->poll, fd, EPOLLIN);
+}
+
+static void resume(struct fusewire_connection *c)
+{
+    struct uring_state *state = c->transport_state;
+    if (state->poll.device == DEVICE_IGNORED)
+        poll_set_device(&state->poll, c, DEVICE_WATCHED);
+    if (c->polled && state->serving)
+        conn_wake(c); /* requests may have completed for which there were no slots */
+}
+
+const struct transport transport_uring = {
+    .name = "uring",
+    .number = FUSEWIRE_TRANSPORT_URING,
+    .pays = pays,
+    .start = start,
+    .finish = finish,
+    .forget = forget,
+    .discard = discard,
+    .descriptor = descriptor,
+    .follow_init = follow_init,
+    .collect = collect,
+    .watch = watch,
+    .commit = commit,
+    .resume = resume,
+};
