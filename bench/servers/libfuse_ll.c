@@ -1,5 +1,6 @@
 /* The bench filesystem on libfuse's low-level API, with what libfuse does by default: one thread in fuse_session_loop,
- * or with --threads its own pool of them (and --clone-fd, a device descriptor for each). */
+ * or with --threads its own pool of them (and --clone-fd, a device descriptor for each), or, built against a libfuse
+ * that has it, with --io-uring a thread for each CPU's queue of FUSE-over-io_uring. */
 #define FUSE_USE_VERSION 312
 
 #include "bench_filesystem.h"
@@ -8,7 +9,25 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 18)
+#define HAS_IO_URING true
+#else
+#define HAS_IO_URING false
+#define fuse_req_is_uring(request) ((void)(request), false)
+#endif
+
 static _Alignas(4096) char content[BENCH_MAX_WRITE]; /* on a page, in every server alike: it saves the kernel one */
+static bool io_uring;
+
+/* Every request is answered by the thread that got it, which is worth a lock to libfuse. */
+static void init(void *data, struct fuse_conn_info *connection)
+{
+    (void)data;
+    (void)connection;
+#ifdef FUSE_CONN_FLAG_SINGLE_ISSUER
+    fuse_set_conn_flag(connection, FUSE_CONN_FLAG_SINGLE_ISSUER);
+#endif
+}
 
 static struct stat stat_of(uint64_t node)
 {
@@ -42,6 +61,11 @@ static void getattr(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *
 static void open_file(fuse_req_t request, fuse_ino_t node, struct fuse_file_info *file)
 {
     (void)node;
+    if (io_uring && !fuse_req_is_uring(request)) { /* libfuse goes on without it, and would be measured so */
+        fprintf(stderr, "libfuse_ll: io_uring is not in use\n");
+        fuse_reply_err(request, EIO);
+        return;
+    }
     file->direct_io = 1;
     fuse_reply_open(request, file);
 }
@@ -65,6 +89,7 @@ static void write_file(fuse_req_t request, fuse_ino_t node, const char *data, si
 }
 
 static const struct fuse_lowlevel_ops operations = {
+    .init = init,
     .lookup = lookup,
     .getattr = getattr,
     .open = open_file,
@@ -95,19 +120,22 @@ int main(int argc, char **argv)
             threads = true;
         else if (strcmp(argv[i], "--clone-fd") == 0)
             threads = clone_fd = true;
+        else if (HAS_IO_URING && strcmp(argv[i], "--io-uring") == 0)
+            io_uring = true;
         else if (!mountpoint && argv[i][0] != '-')
             mountpoint = argv[i];
         else
             argc = 0;
     }
     if (!mountpoint || argc == 0) {
-        fprintf(stderr, "usage: libfuse_ll [--threads] [--clone-fd] MOUNTPOINT\n");
+        fprintf(stderr, "usage: libfuse_ll [--threads] [--clone-fd]%s MOUNTPOINT\n",
+                HAS_IO_URING ? " [--io-uring]" : "");
         return 2;
     }
 
     memset(content, BENCH_CONTENT, sizeof content);
-    char *arguments[] = {"libfuse_ll", "-ofsname=bench-libfuse", NULL};
-    struct fuse_args args = FUSE_ARGS_INIT(2, arguments);
+    char *arguments[] = {"libfuse_ll", "-ofsname=bench-libfuse", "-oio_uring", NULL};
+    struct fuse_args args = FUSE_ARGS_INIT(io_uring ? 3 : 2, arguments);
     struct fuse_session *session = fuse_session_new(&args, &operations, sizeof operations, NULL);
     if (!session)
         return 1;

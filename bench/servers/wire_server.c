@@ -1,7 +1,11 @@
 /* The bench filesystem on fusewire, on the transport asked for: in the library's own blocking read, or with --loop in
- * an event loop of its own around fusewire_fd. */
+ * an event loop of its own around fusewire_fd. With -o workers=cpus a thread for each CPU, bound to it, serves that
+ * CPU's clients over FUSE-over-io_uring, on a connection of its own. With --check in place of a mount point it only
+ * says whether the library takes the options, here and now. */
 #include "bench_filesystem.h"
+#include "cpus.h"
 
+#include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -60,7 +64,7 @@ static void answer(fusewire_connection *connection, const fusewire_request *requ
 /* Serves one batch: their number, or the negative errno that fusewire_read gave. */
 static int turn(fusewire_connection *connection, int timeout)
 {
-    static fusewire_request requests[BATCH];
+    fusewire_request requests[BATCH];
     int count = fusewire_read(connection, requests, BATCH, sizeof *requests, timeout);
     for (int i = 0; i < count; i++)
         answer(connection, &requests[i]);
@@ -96,37 +100,163 @@ static int serve_in_loop(fusewire_connection *connection)
     }
 }
 
+/* A clone that serves one CPU, and its thread. */
+struct worker {
+    pthread_t thread;
+    fusewire_connection *connection;
+    unsigned cpu;
+    bool started;
+};
+
+static struct worker workers[CPU_SETSIZE];
+
+static void *work(void *argument)
+{
+    struct worker *worker = argument;
+    bind_to_cpu(worker->cpu);
+    serve(worker->connection);
+    return NULL;
+}
+
+/* The CPUs that this thread serves itself: the first that it may run on, and those that it may not. */
+static unsigned own_cpus(char *list, size_t size)
+{
+    cpu_set_t allowed;
+    unsigned first = possible_cpus();
+    sched_getaffinity(0, sizeof allowed, &allowed);
+    for (unsigned cpu = 0; cpu < possible_cpus(); cpu++) {
+        bool is_allowed = CPU_ISSET(cpu, &allowed);
+        if (is_allowed && first < cpu)
+            continue;
+        first = is_allowed ? cpu : first;
+        size_t length = strlen(list);
+        snprintf(list + length, size - length, "%s%u", length ? "," : "", cpu);
+    }
+    return first;
+}
+
+static int start_workers(unsigned own_cpu)
+{
+    cpu_set_t allowed;
+    sched_getaffinity(0, sizeof allowed, &allowed);
+    for (unsigned cpu = own_cpu + 1; cpu < possible_cpus(); cpu++) {
+        struct worker *worker = &workers[cpu];
+        char name[16];
+        if (!CPU_ISSET(cpu, &allowed))
+            continue;
+        snprintf(name, sizeof name, "%u", cpu);
+        fusewire_options options = {.size = sizeof options, .transport = FUSEWIRE_TRANSPORT_URING, .cpus = name};
+        worker->cpu = cpu;
+        int result = fusewire_clone(&worker->connection, served, &options);
+        if (result < 0)
+            return result;
+        result = pthread_create(&worker->thread, NULL, work, worker);
+        if (result > 0)
+            return -result;
+        worker->started = true;
+    }
+    bind_to_cpu(own_cpu);
+    return 0;
+}
+
+static void end_workers(void)
+{
+    fusewire_notify_unmount(served);
+    for (unsigned cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (workers[cpu].started)
+            pthread_join(workers[cpu].thread, NULL);
+        fusewire_close(workers[cpu].connection);
+    }
+}
+
+static bool take_transport(const char *name, uint32_t *transport)
+{
+    static const char *const names[] = {[FUSEWIRE_TRANSPORT_AUTO] = "auto",
+                                        [FUSEWIRE_TRANSPORT_POLL] = "poll",
+                                        [FUSEWIRE_TRANSPORT_RING] = "ring",
+                                        [FUSEWIRE_TRANSPORT_URING] = "uring"};
+    for (uint32_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (strcmp(name, names[i]) == 0) {
+            *transport = i;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What follows -o: "name=value,..."; false, with words said, where it is not known. */
+static bool take_options(char *list, fusewire_options *options, bool *per_cpu)
+{
+    for (char *item; (item = strsep(&list, ","));) {
+        char *value = strchr(item, '=');
+        if (value)
+            *value++ = '\0';
+        if (value && strcmp(item, "transport") == 0 && take_transport(value, &options->transport))
+            continue;
+        if (value && strcmp(item, "workers") == 0 && strcmp(value, "cpus") == 0) {
+            *per_cpu = true;
+            continue;
+        }
+        fprintf(stderr, "wire_server: option %s%s%s is not known\n", item, value ? "=" : "", value ? value : "");
+        return false;
+    }
+    return true;
+}
+
 int main(int argc, char **argv)
 {
     const char *mountpoint = NULL;
     fusewire_options options = {.size = sizeof options, .mount_options = "fsname=bench-fusewire"};
     bool own_loop = false;
+    bool check = false;
+    bool per_cpu = false;
     for (int i = 1; i < argc; i++) {
-        const char *transport = strcmp(argv[i], "-o") == 0 && i + 1 < argc ? argv[++i] : NULL;
-        if (transport && strcmp(transport, "transport=poll") == 0)
-            options.transport = FUSEWIRE_TRANSPORT_POLL;
-        else if (transport && strcmp(transport, "transport=ring") == 0)
-            options.transport = FUSEWIRE_TRANSPORT_RING;
-        else if (strcmp(argv[i], "--loop") == 0)
+        if (strcmp(argv[i], "-o") == 0 && i + 1 < argc) {
+            if (!take_options(argv[++i], &options, &per_cpu))
+                return 2;
+        } else if (strcmp(argv[i], "--loop") == 0) {
             own_loop = true;
-        else if (!transport && !mountpoint && argv[i][0] != '-')
+        } else if (strcmp(argv[i], "--check") == 0) {
+            check = true;
+        } else if (!mountpoint && argv[i][0] != '-') {
             mountpoint = argv[i];
-        else
+        } else {
             argc = 0;
+        }
     }
-    if (!mountpoint || argc == 0) {
-        fprintf(stderr, "usage: wire_server [--loop] [-o transport=poll|ring] MOUNTPOINT\n");
+    if (argc == 0 || check == (mountpoint != NULL)) {
+        fprintf(
+            stderr,
+            "usage: wire_server [--loop] [-o transport=auto|poll|ring|uring[,workers=cpus]] MOUNTPOINT | --check\n");
         return 2;
     }
 
     memset(content, BENCH_CONTENT, sizeof content);
+    char cpus[4096] = "";
+    unsigned own_cpu = 0;
+    if (check)
+        options.mount_options = NULL;
+    if (per_cpu) {
+        own_cpu = own_cpus(cpus, sizeof cpus);
+        options.cpus = cpus;
+    }
     if (fusewire_open(&served, mountpoint, &options) < 0) {
         fprintf(stderr, "wire_server: %s\n", fusewire_last_error());
         return 1;
     }
+    if (check) {
+        fusewire_close(served);
+        return 0;
+    }
     sigaction(SIGTERM, &(struct sigaction){.sa_handler = stop}, NULL);
     sigaction(SIGINT, &(struct sigaction){.sa_handler = stop}, NULL);
-    int end = own_loop ? serve_in_loop(served) : serve(served);
+    int end = per_cpu ? start_workers(own_cpu) : 0;
+    if (end < 0)
+        fprintf(stderr, "wire_server: %s\n", fusewire_last_error());
+    else
+        end = own_loop ? serve_in_loop(served) : serve(served);
+    if (per_cpu)
+        end_workers();
     fusewire_close(served);
     if (end != -ENODEV && end != -ESHUTDOWN) {
         fprintf(stderr, "wire_server: %s\n", strerror(-end));

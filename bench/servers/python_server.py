@@ -1,0 +1,108 @@
+"""The bench filesystem on fusewire's Python package: plain handlers served in an asyncio loop, or with --raw the
+connection's own blocking read and reply."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import errno
+import signal
+from collections.abc import Callable
+
+import fusewire
+from bench_filesystem import (
+    ATTR_VALID,
+    ENTRY_VALID,
+    FILE_MODE,
+    FILE_SIZE,
+    FOLDER_MODE,
+    MAX_WRITE,
+    NODES,
+    ROOT,
+    content,
+)
+from fusewire import Attr, Connection, Opcode, Opened, Request
+
+CONTENT = content()
+OPENED = Opened(flags=fusewire.FOPEN_DIRECT_IO)
+
+
+class BenchFilesystem:
+    def __init__(self) -> None:
+        self._attrs = {node: Attr(node, FILE_MODE, size=FILE_SIZE, uid=0, gid=0) for node in NODES.values()}
+        self._attrs[ROOT] = Attr(ROOT, FOLDER_MODE, nlink=2, uid=0, gid=0)
+
+    def lookup(self, request: Request) -> Attr:
+        node = NODES.get(request.name) if request.node == ROOT else None
+        if node is None:
+            raise OSError(errno.ENOENT, "no such file")
+        return self._attrs[node]
+
+    def getattr(self, request: Request) -> Attr:
+        return self._attrs[request.node]
+
+    def open(self, request: Request) -> Opened:
+        return OPENED
+
+    def read(self, request: Request) -> memoryview:
+        return CONTENT[: request.size]
+
+    def write(self, request: Request) -> int:
+        return request.size
+
+
+def serve_raw(connection: Connection) -> None:
+    filesystem = BenchFilesystem()
+    handlers: dict[int, Callable[[Request], object]] = {
+        Opcode.LOOKUP: filesystem.lookup,
+        Opcode.GETATTR: filesystem.getattr,
+        Opcode.OPEN: filesystem.open,
+        Opcode.READ: filesystem.read,
+        Opcode.WRITE: filesystem.write,
+        Opcode.RELEASE: lambda request: None,
+        Opcode.STATFS: lambda request: fusewire.Statfs(),
+    }
+    for request in connection:
+        handler = handlers.get(request.opcode)
+        try:
+            if handler is not None:
+                connection.reply(request, handler(request))
+            elif request.id:
+                connection.reply_error(request, errno.ENOSYS)
+        except OSError as error:
+            connection.reply_error(request, error.errno or errno.EIO)
+
+
+async def serve_in_asyncio(connection: Connection) -> None:
+    await connection.serve(BenchFilesystem())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python_server.py")
+    parser.add_argument("--raw", action="store_true")
+    parser.add_argument("-o", dest="options", default="transport=auto", metavar="transport=NAME")
+    parser.add_argument("mountpoint")
+    options = parser.parse_args()
+    name, _, transport = options.options.partition("=")
+    if name != "transport":
+        parser.error(f"-o takes transport=NAME, not {options.options!r}")
+
+    connection = fusewire.mount(
+        options.mountpoint,
+        fsname="bench-fusewire-python",
+        transport=transport,
+        attr_timeout=ATTR_VALID,
+        entry_timeout=ENTRY_VALID,
+        max_write=MAX_WRITE,
+    )
+    with connection:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: connection.stop())
+        if options.raw:
+            serve_raw(connection)
+        else:
+            asyncio.run(serve_in_asyncio(connection))
+
+
+if __name__ == "__main__":
+    main()
