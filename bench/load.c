@@ -19,10 +19,12 @@
 
 enum {
     MAX_CLIENTS = 64, /* one file of the bench filesystem each */
-    MAX_SERVERS = 64,
+    MAX_SERVERS = 1024,
     FILE_SIZE = 64 << 20,
-    BUCKETS_PER_OCTAVE = 16, /* a latency is known to 1/16 of its power of two */
-    BUCKETS = 40 * BUCKETS_PER_OCTAVE
+    BUCKET_BITS = 6, /* a latency is known to 1/64 of its power of two */
+    BUCKETS_PER_OCTAVE = 1 << BUCKET_BITS,
+    BUCKETS = 40 * BUCKETS_PER_OCTAVE,
+    CONTENT = 'x' /* of the files */
 };
 
 /* What one client found; in memory that all of them share. */
@@ -36,7 +38,7 @@ struct result {
 
 struct shared {
     atomic_uint ready;
-    atomic_bool go;
+    _Atomic uint64_t start; /* when all of them begin; 0 until all are ready */
     struct result results[MAX_CLIENTS];
 };
 
@@ -64,16 +66,11 @@ static uint64_t now(clockid_t clock)
     return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
 }
 
-/* CPU time of all the servers' threads, in nanoseconds; of user and kernel together. */
-static uint64_t server_cpu(const struct load *load)
+/* CPU time of all threads of a server's process, in nanoseconds, of user and kernel together; 0 if it has ended. */
+static uint64_t cpu_of(pid_t server)
 {
-    uint64_t sum = 0;
-    for (unsigned i = 0; i < load->server_count; i++) {
-        clockid_t clock;
-        if (clock_getcpuclockid(load->servers[i], &clock) == 0)
-            sum += now(clock);
-    }
-    return sum;
+    clockid_t clock;
+    return clock_getcpuclockid(server, &clock) == 0 ? now(clock) : 0;
 }
 
 static unsigned bucket_of(uint64_t nanoseconds)
@@ -81,7 +78,8 @@ static unsigned bucket_of(uint64_t nanoseconds)
     if (nanoseconds < BUCKETS_PER_OCTAVE)
         return (unsigned)nanoseconds;
     unsigned octave = 63U - (unsigned)__builtin_clzll(nanoseconds);
-    unsigned bucket = (octave - 3) * BUCKETS_PER_OCTAVE + (unsigned)(nanoseconds >> (octave - 4)) % BUCKETS_PER_OCTAVE;
+    unsigned within = (unsigned)(nanoseconds >> (octave - BUCKET_BITS)) % BUCKETS_PER_OCTAVE;
+    unsigned bucket = (octave - BUCKET_BITS + 1) * BUCKETS_PER_OCTAVE + within;
     return bucket < BUCKETS ? bucket : BUCKETS - 1;
 }
 
@@ -90,8 +88,8 @@ static double bucket_middle(unsigned bucket)
 {
     if (bucket < BUCKETS_PER_OCTAVE)
         return bucket;
-    unsigned octave = bucket / BUCKETS_PER_OCTAVE + 3;
-    double width = (double)(UINT64_C(1) << (octave - 4));
+    unsigned octave = bucket / BUCKETS_PER_OCTAVE + BUCKET_BITS - 1;
+    double width = (double)(UINT64_C(1) << (octave - BUCKET_BITS));
     return (double)(UINT64_C(1) << octave) + width * (bucket % BUCKETS_PER_OCTAVE + 0.5);
 }
 
@@ -147,7 +145,7 @@ static void client(const struct load *load, unsigned number, struct shared *shar
     if (buffer == MAP_FAILED)
         result->error = errno;
     else
-        memset(buffer, 'x', load->size + 4096);
+        memset(buffer, load->operation == READ ? 0 : CONTENT, load->size + 4096);
     int fd = open(path, O_RDWR | O_CLOEXEC);
     if (fd < 0)
         result->error = errno;
@@ -155,12 +153,12 @@ static void client(const struct load *load, unsigned number, struct shared *shar
         result->error = call(load, path, fd, buffer, 0); /* warms caches up, and shows what does not work at all */
 
     atomic_fetch_add(&shared->ready, 1);
-    while (!atomic_load(&shared->go))
+    uint64_t start;
+    while ((start = atomic_load(&shared->start)) == 0)
         sched_yield();
 
-    uint64_t start = now(CLOCK_MONOTONIC);
     uint64_t end = start + (uint64_t)(load->seconds * 1e9);
-    uint64_t before = start;
+    uint64_t before = now(CLOCK_MONOTONIC);
     while (before < end && !result->error) {
         result->error = call(load, path, fd, buffer, ++result->calls);
         uint64_t after = now(CLOCK_MONOTONIC);
@@ -168,9 +166,9 @@ static void client(const struct load *load, unsigned number, struct shared *shar
         before = after;
     }
     result->nanoseconds = before - start;
-    if (load->operation == READ)
+    if (load->operation == READ && !result->error)
         for (size_t i = 0; i < load->size; i++)
-            result->bad_bytes += buffer[i] != 'x';
+            result->bad_bytes += buffer[i] != CONTENT;
 }
 
 static int report(const struct load *load, const struct shared *shared, uint64_t server_nanoseconds)
@@ -189,9 +187,11 @@ static int report(const struct load *load, const struct shared *shared, uint64_t
         for (unsigned j = 0; j < BUCKETS; j++)
             histogram[j] += result->histogram[j];
     }
-    if (error || bad_bytes) {
-        fprintf(stderr, "load: %s on %s: %s\n", operation_names[load->operation], load->path,
-                error ? strerror(error) : "wrong bytes");
+    if (error || bad_bytes || calls == 0) {
+        fprintf(stderr, "%s: %s\n", operation_names[load->operation],
+                error       ? strerror(error)
+                : bad_bytes ? "wrong bytes"
+                            : "not one call was done in time");
         return 1;
     }
     printf("{\"calls\": %ju, \"seconds\": %.6f, \"server_cpu\": %.9f, \"p50\": %.9f, \"p99\": %.9f}\n",
@@ -221,11 +221,26 @@ static int run(const struct load *load)
     while (atomic_load(&shared->ready) < load->clients)
         usleep(200);
 
-    uint64_t before = server_cpu(load);
-    atomic_store(&shared->go, true);
-    for (unsigned i = 0; i < load->clients; i++)
-        wait(NULL);
-    return report(load, shared, server_cpu(load) - before);
+    static uint64_t cpu_before[MAX_SERVERS];
+    for (unsigned i = 0; i < load->server_count; i++)
+        cpu_before[i] = cpu_of(load->servers[i]);
+    atomic_store(&shared->start, now(CLOCK_MONOTONIC));
+    bool all_ended_well = true;
+    for (unsigned i = 0; i < load->clients; i++) {
+        int status;
+        if (wait(&status) < 0 || status != 0)
+            all_ended_well = false;
+    }
+    uint64_t server_nanoseconds = 0;
+    for (unsigned i = 0; i < load->server_count; i++) {
+        uint64_t cpu = cpu_of(load->servers[i]);
+        server_nanoseconds += cpu > cpu_before[i] ? cpu - cpu_before[i] : 0;
+    }
+    if (!all_ended_well) {
+        fprintf(stderr, "load: a client was killed\n");
+        return 1;
+    }
+    return report(load, shared, server_nanoseconds);
 }
 
 static void parse_cpus(struct load *load, const char *list)

@@ -1,29 +1,23 @@
-"""Runs the loads against the servers, in interleaved rounds, and keeps what was measured."""
+"""Runs the loads against the servers, in interleaved rounds."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
-import statistics
+import signal
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from servers import Server
+from participant import FAILURES, Participant
+from results import LOADS, Cell, Sample
 
-LOADS: dict[str, tuple[str, ...]] = {  # arguments of the load generator
-    "getattr": ("getattr",),
-    "stat": ("stat",),
-    "open": ("open",),
-    "read-4k": ("read", "-s", "4096"),
-    "read-128k": ("read", "-s", "131072"),
-    "read-1m": ("read", "-s", "1048576"),
-    "write-4k": ("write", "-s", "4096"),
-    "write-128k": ("write", "-s", "131072"),
-    "write-1m": ("write", "-s", "1048576"),
-}
+HANG = 10.0  # seconds beyond its time after which a run is given up
+COUNTING = 0.1  # seconds, of a run in which events are counted: counting slows it down, but needs no precise time
+SYSTEM_CALL, REQUEST = "raw_syscalls:sys_enter", "fuse:fuse_request_send"
 
 
 @dataclass(frozen=True)
@@ -44,91 +38,125 @@ def placements(cpus: Sequence[int]) -> dict[str, Placement]:
     return {placement.name: placement for placement in found if placement.clients is None or placement.clients}
 
 
-@dataclass(frozen=True)
-class Sample:
-    """One run of one load against one server."""
-
-    rate: float  # calls per second
-    cpu: float  # seconds of the server's CPU time per call
-    p50: float  # seconds
-    p99: float
-
-
-@dataclass
-class Cell:
-    """One load at one number of clients in one placement, with the samples of each server by round."""
-
-    load: str
-    clients: int
-    placement: str
-    samples: dict[str, list[Sample]] = field(default_factory=dict)
-    system_calls: dict[str, float] = field(default_factory=dict)
-    others: float = 0.0  # the share of the machine's CPU time that was neither a server's, nor a client's, nor ours
-
-    def median(self, server: str, quantity: str) -> float:
-        return float(statistics.median(getattr(sample, quantity) for sample in self.samples[server]))
-
-    def better_floor(self, floors: Sequence[str], quantity: str) -> str:
-        choose = max if quantity == "rate" else min
-        return choose(floors, key=lambda floor: self.median(floor, quantity))
-
-    def ratios(self, server: str, floor: str, quantity: str) -> list[float]:
-        """The server against the floor, round by round, smallest first."""
-        pairs = zip(self.samples[server], self.samples[floor], strict=True)
-        return sorted(getattr(mine, quantity) / getattr(theirs, quantity) for mine, theirs in pairs)
+def why_not_counted() -> str | None:
+    """Why perf cannot count system calls and FUSE requests here."""
+    try:
+        done = subprocess.run(["perf", "stat", "-a", "-e", SYSTEM_CALL, "-e", REQUEST, "--", "true"],
+                              capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return None if done.returncode == 0 else next(iter(done.stderr.strip().splitlines()), "perf failed")
 
 
 class Bench:
     """The load generator, and how it is run."""
 
-    def __init__(self, program: Path, seconds: float) -> None:
+    def __init__(self, program: Path, seconds: float, on_step: Callable[[Cell, str], None]) -> None:
         self._program = program
         self._seconds = seconds
+        self._on_step = on_step
 
-    def run_cell(self, cell: Cell, servers: Sequence[Server], placement: Placement, rounds: int,
-                 on_sample: Callable[[Cell, str], None]) -> None:
+    def run_cell(self, cell: Cell, participants: Sequence[Participant], placement: Placement, rounds: int) -> None:
         """Takes one sample of each server in each round. Each round begins with another server, so that none of them
-        always follows the same one."""
-        for server in servers:
-            server.place(placement.server)
-            cell.samples[server.kind.name] = []
+        always follows the same one. A server that fails has no samples in this cell."""
+        for participant in participants:
+            participant.start()
+            self._place(cell, participant, placement)
         before = _cpu_times()
         served = 0.0
         for number in range(rounds):
-            start = number % len(servers)
-            for server in [*servers[start:], *servers[:start]]:
-                on_sample(cell, server.kind.name)
-                calls, sample, _ = self._load(cell, server, placement)
-                cell.samples[server.kind.name].append(sample)
-                served += calls * sample.cpu
+            start = number % len(participants)
+            for participant in [*participants[start:], *participants[:start]]:
+                self._on_step(cell, participant.name)
+                if participant.name not in cell.samples:
+                    continue
+                try:
+                    found, _ = self._load(cell, participant, placement, self._seconds)
+                except FAILURES as error:
+                    _failed(cell, participant, error)
+                    continue
+                cell.samples[participant.name].append(_sample(cell, found))
+                served += found["server_cpu"]
         elapsed, busy, ours = (after - earlier for after, earlier in zip(_cpu_times(), before, strict=True))
         cell.others = max(0.0, busy - ours - served) / elapsed
 
-    def count_system_calls(self, cell: Cell, servers: Sequence[Server], placement: Placement) -> None:
-        """In a run of their own, since counting them slows the server down. Needs perf."""
-        for server in servers:
-            counter = ["perf", "stat", "-x;", "-e", "raw_syscalls:sys_enter", "-p", _pids(server), "--"]
-            calls, _, report = self._load(cell, server, placement, counter)
-            counts = [line.split(";")[0] for line in report.splitlines() if "raw_syscalls" in line]
-            if not counts or not counts[0].isdigit():
-                raise RuntimeError(f"perf cannot count system calls: {report.strip()}")
-            cell.system_calls[server.kind.name] = int(counts[0]) / calls
+    def count(self, cell: Cell, participants: Sequence[Participant], placement: Placement) -> None:
+        """Counts system calls and FUSE requests, in runs of their own, since counting slows the server down."""
+        requests = LOADS[cell.load].requests
+        for participant in participants:
+            self._on_step(cell, participant.name)
+            if participant.name not in cell.samples:
+                continue
+            stat = ["perf", "stat", "-x;"]
+            counters = [*stat, "-a", "-e", REQUEST, "--filter", f"connection == {participant.connection}", "--",
+                        *stat, "-e", SYSTEM_CALL, "-p", _pids(participant), "--"]
+            try:
+                found, said = self._load(cell, participant, placement, min(self._seconds, COUNTING), counters)
+            except FAILURES as error:
+                _failed(cell, participant, error)
+                continue
+            sent, system_calls = _counted(said, REQUEST), _counted(said, SYSTEM_CALL)
+            if sent and system_calls is not None:
+                beside = cell.clients * (2 + requests)  # each client opens and closes its file, and begins with a call
+                cell.requests_per_call[participant.name] = (sent - beside) / found["calls"]
+                cell.system_calls[participant.name] = system_calls / sent
 
-    def _load(self, cell: Cell, server: Server, placement: Placement,
-              prefix: Sequence[str] = ()) -> tuple[int, Sample, str]:
-        """The calls made, what they took, and what was said on standard error."""
-        command = [*prefix, str(self._program), "-n", str(cell.clients), "-t", str(self._seconds), "-p", _pids(server)]
+    def _place(self, cell: Cell, participant: Participant, placement: Placement) -> None:
+        if participant.server is None:
+            cell.failures[participant.name] = participant.failure
+            return
+        cell.samples[participant.name] = []
+        try:
+            participant.server.place(placement.server)
+        except OSError as error:
+            _failed(cell, participant, error)
+
+    def _load(self, cell: Cell, participant: Participant, placement: Placement, seconds: float,
+              prefix: Sequence[str] = ()) -> tuple[dict[str, float], str]:
+        """What the load generator found, and what was said on standard error."""
+        load = LOADS[cell.load]
+        command = [*prefix, str(self._program), "-n", str(cell.clients), "-t", str(seconds), "-p", _pids(participant)]
         if placement.clients is not None:
             command += ["-c", ",".join(map(str, sorted(placement.clients)))]
-        operation, *size = LOADS[cell.load]
-        done = subprocess.run([*command, *size, str(server.mountpoint), operation], capture_output=True, text=True,
-                              timeout=self._seconds + 60, check=False)
-        if done.returncode:
-            raise RuntimeError(f"{server.kind.name}: {done.stderr.strip()}")
-        found = json.loads(done.stdout)
-        calls = found["calls"]
-        sample = Sample(calls / found["seconds"], found["server_cpu"] / calls, found["p50"], found["p99"])
-        return calls, sample, done.stderr
+        if load.size:
+            command += ["-s", str(load.size)]
+        assert participant.server is not None
+        command += [str(participant.server.mountpoint), load.operation]
+        # In a session of its own: what waits for a server that hangs has to be freed before it can end.
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              text=True, start_new_session=True) as process:
+            try:
+                output, said = process.communicate(timeout=seconds + HANG)
+            except BaseException as error:
+                participant.abort()
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                if isinstance(error, subprocess.TimeoutExpired):
+                    raise RuntimeError(f"did not answer for {HANG:.0f} s") from None
+                raise
+        if process.returncode:
+            words = [line for line in said.splitlines() if line and ";" not in line]  # with a ; it is a count of perf's
+            raise RuntimeError(" ".join(words)[:200] or f"the load generator ended with status {process.returncode}")
+        found: dict[str, float] = json.loads(output)
+        return found, said
+
+
+def _sample(cell: Cell, found: dict[str, float]) -> Sample:
+    requests = found["calls"] * LOADS[cell.load].requests
+    return Sample(requests / found["seconds"], found["server_cpu"] / requests, found["p50"], found["p99"])
+
+
+def _failed(cell: Cell, participant: Participant, error: BaseException) -> None:
+    participant.fail(str(error))
+    for kept in (cell.samples, cell.system_calls, cell.requests_per_call):
+        kept.pop(participant.name, None)
+    cell.failures[participant.name] = participant.failure
+
+
+def _counted(said: str, event: str) -> int | None:
+    """What perf printed for an event; None where it could not count."""
+    counts = [line.split(";")[0] for line in said.splitlines() if f";{event};" in line]
+    return int(counts[0]) if counts and counts[0].isdigit() else None
 
 
 def _cpu_times() -> tuple[float, float, float]:
@@ -143,5 +171,6 @@ def _cpu_times() -> tuple[float, float, float]:
     return (busy + idle + waiting) / ticks, busy / ticks, ours
 
 
-def _pids(server: Server) -> str:
-    return ",".join(map(str, server.processes()))
+def _pids(participant: Participant) -> str:
+    assert participant.server is not None
+    return ",".join(map(str, participant.server.processes()))
