@@ -446,7 +446,8 @@ typedef struct fusewire_mapping {
  *   -ECONNABORTED  aborted through fusectl, or by the kernel
  *   -ESHUTDOWN     stopped by fusewire_notify_unmount
  * An end is final: it is returned again by every later call. Other errors pass: -EINTR (a signal handler ran while
- * waiting), -EINVAL, -ECHILD, -EXDEV (uring: another thread has read before). Replies are still accepted after a stop, as long as the connection is open.
+ * waiting), -EINVAL, -ECHILD, -EXDEV (uring: another thread has read before). Replies are still accepted after a stop,
+ * as long as the connection is open.
  *
  * INTERRUPT says that the client of an open request no longer wants to wait: answer that request soon, with -EINTR or
  * its result; not at all is wrong. A client that has vanished altogether shows in the outcome of the reply: -ENOENT. */

@@ -446,7 +446,10 @@ static void drain(struct fusewire_connection *c)
 {
     c->turn = false;
     c->closing = true;
-    answer_all(c, -EIO);
+    const int64_t deadline = clock_ms() + CLOSE_WAIT_MS;
+    do
+        answer_all(c, -EIO);
+    while (c->inbox.first != NULL && clock_ms() < deadline); /* a ring entry may bring the next request at once */
     await_notifications(c);
     c->transport->finish(c);
     answer_all(c, -EIO);

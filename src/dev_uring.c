@@ -47,6 +47,7 @@ struct uring_state {
     bool events;              /* it has told */
     struct entry_queue ready; /* replies that stand in their entries */
     struct entry_queue sent;  /* and that the kernel gets with the next system call */
+    int refusal;              /* what the kernel said to a registration; 0 to all */
     unsigned refusals;        /* io_uring_enter said so many times in a row that it could not just now */
     int signal;               /* eventfd, epoll: for programs that poll; -1 until they ask for the descriptor */
     int outer;
@@ -72,17 +73,19 @@ static struct ring_entry *take(struct entry_queue *queue)
 
 /* ---- Whether it works here ------------------------------------------------------------------------------------- */
 
-static int refuse_disabled(void)
+/* What the module's parameter says. 0: it is on; -ENOTSUP with words; -EAGAIN: there is no telling. */
+static int ask_parameter(void)
 {
     char value = '\0';
     FILE *parameter = fopen("/sys/module/fuse/parameters/enable_uring", "re");
     if (parameter == NULL)
-        return access("/sys/module/fuse", F_OK) == 0 ? fail(-ENOTSUP, "this kernel has no FUSE-over-io_uring") : 0;
+        return access("/sys/module/fuse", F_OK) == 0 ? fail(-ENOTSUP, "this kernel has no FUSE-over-io_uring")
+                                                     : -EAGAIN;
     const bool known = fread(&value, 1, 1, parameter) == 1;
     fclose(parameter);
-    return known && value == 'N'
-               ? fail(-ENOTSUP, "switched off: echo Y > /sys/module/fuse/parameters/enable_uring as root")
-               : 0;
+    if (known && value == 'N')
+        return fail(-ENOTSUP, "switched off: echo Y > /sys/module/fuse/parameters/enable_uring as root");
+    return known ? 0 : -EAGAIN;
 }
 
 static int refuse_io_uring(int error)
@@ -140,11 +143,11 @@ static int check_session(const struct fusewire_connection *c)
 
 static int create(struct uring_state *state, struct fusewire_connection *c)
 {
-    int error = refuse_disabled();
+    int error = ask_parameter();
+    if (error == -EAGAIN)
+        error = probe(c);
     if (error == 0)
         error = check_session(c);
-    if (error == 0)
-        error = probe(c);
     if (error == 0)
         error = conn_make_entries(c, false);
     if (error != 0)
@@ -190,13 +193,16 @@ static void settle(struct fusewire_connection *c, struct ring_entry *entry, int6
 
 static void take_entry(struct fusewire_connection *c, struct ring_entry *entry, int32_t result)
 {
+    struct uring_state *state = c->transport_state;
     /* Its reply was refused, or taken and the next request is there already. */
     if (entry->slot != NULL)
         settle(c, entry, result);
     else if (result < 0)
-        c->slots.reserved--; /* unmounted: /dev/fuse says so */
-    if (result < 0)
+        c->slots.reserved--;
+    if (result < 0) {
+        state->refusal = result;
         return;
+    }
     c->slots.reserved--;
     conn_entry_message(c, entry);
 }
@@ -298,6 +304,11 @@ static void take_over(struct fusewire_connection *c)
 static void commit(struct fusewire_connection *c, struct slot *slot, const struct iovec *pieces, int count)
 {
     struct uring_state *state = c->transport_state;
+    if (state == NULL) {
+        /* Closed: the kernel ends what came with the last commits. */
+        conn_sent(c, slot, -ENOTCONN);
+        return;
+    }
     if (c->closing)
         take_over(c);
     int error = entry_reply(slot->entry, pieces, count);
@@ -364,11 +375,17 @@ static int register_entries(struct fusewire_connection *c)
     }
     if (error < 0)
         return fail_errno(error, "io_uring takes no commands");
-    const uint32_t expected = c->slots.reserved + c->slots.in_use;
     reap(c);
-    /* A refusal makes the kernel send everything over /dev/fuse, unless each queue has an entry already. */
-    return c->slots.reserved + c->slots.in_use == expected ? 0
-                                                           : fail(-ENOTSUP, "the kernel did not take the ring entries");
+    switch (state->refusal) {
+    case 0:
+    case -ENOTCONN:
+    case -ECONNABORTED:
+    case -ENODEV:
+        return 0; /* an end is learned from /dev/fuse */
+    default:
+        /* The kernel sends everything over /dev/fuse then, unless each queue has an entry already. */
+        return fail_errno(state->refusal, "the kernel did not take the ring entries");
+    }
 }
 
 static int begin(struct fusewire_connection *c)
