@@ -401,7 +401,7 @@ static int begin(struct fusewire_connection *c)
         return error != 0 ? error : call_off(c);
     }
     for (uint32_t i = 0; i < c->queues.count; i++) {
-        if (family_serve_queue(c->family, c->queues.numbers[i]))
+        if (family_queue_begin(c->family, c->queues.numbers[i]))
             uring_prod(c, c->queues.numbers[i]);
     }
     return 0;
@@ -495,6 +495,8 @@ static void finish(struct fusewire_connection *c)
 {
     struct uring_state *state = c->transport_state;
     ring_destroy(state->ring);
+    for (uint32_t i = 0; state->serving && !state->plain && i < c->queues.count; i++)
+        family_queue_end(c->family, c->queues.numbers[i]);
     close_descriptors(state);
     free(state);
     c->transport_state = NULL;

@@ -16,13 +16,19 @@ struct interrupt {
     atomic_ullong unique;
 };
 
+/* Members that serve a queue. */
+struct served {
+    atomic_ushort now;
+    atomic_bool ever;
+};
+
 struct family_state {
     atomic_bool stopped;
     atomic_bool agreed;
     atomic_ullong interrupts_posted;
     struct interrupt interrupts[INTERRUPTS];
     fusewire_session session;
-    atomic_ullong queues_served[QUEUES_MAX / 64]; /* ever */
+    struct served queues[QUEUES_MAX];
 };
 
 struct family_here {
@@ -97,10 +103,16 @@ const fusewire_session *family_session(const struct family *family)
     return atomic_load(&family->state->agreed) ? &family->state->session : NULL;
 }
 
-bool family_serve_queue(struct family *family, uint16_t queue)
+bool family_queue_begin(struct family *family, uint16_t queue)
 {
-    const unsigned long long bit = 1ULL << queue % 64;
-    return (atomic_fetch_or(&family->state->queues_served[queue / 64], bit) & bit) != 0;
+    struct served *served = &family->state->queues[queue];
+    const bool ever = atomic_exchange(&served->ever, true);
+    return atomic_fetch_add(&served->now, 1) == 0 && ever;
+}
+
+void family_queue_end(struct family *family, uint16_t queue)
+{
+    atomic_fetch_sub(&family->state->queues[queue].now, 1);
 }
 
 void family_post_interrupt(struct family *family, uint64_t unique)

@@ -43,6 +43,7 @@ void uring_end_orphans(struct fusewire_connection *c)
     const pid_t pid = entries->user == NULL ? 0 : atomic_load(&entries->user->pid);
     if (pid == 0 || pid == getpid() || !is_dead(pid))
         return;
+    atomic_store(&entries->user->pid, 0);
     if (ring_create_for_commands(&ring, ENTRIES, entries->count, RING_MINE) != 0)
         return;
     int error = 0;
@@ -62,6 +63,8 @@ void uring_end_orphans(struct fusewire_connection *c)
         }
     }
     ring_destroy(ring);
+    for (uint32_t i = 0; i < c->queues.count; i++)
+        family_queue_end(c->family, c->queues.numbers[i]);
 }
 
 void uring_prod(const struct fusewire_connection *c, uint16_t queue)
