@@ -295,8 +295,8 @@ int fusewire_open(fusewire_connection **out, const char *mountpoint, const fusew
 
 /* A second channel to the same mount, with its own queue of requests in progress: what is read from it must be answered
  * on it. It is bound to the process and thread that first reads from it: clone in the parent, fork, use it in the child
- * and close it in the parent. Of `options` (NULL: as the original) transport, depth and buffers count, the rest must be
- * zero. Errors: -EINVAL, -ENOTCONN (not mounted yet), -EMFILE, -ENOMEM. */
+ * and close it in the parent. Of `options` (NULL: as the original) transport, depth, buffers, queue_depth and cpus
+ * count, the rest must be zero. Errors: -EINVAL, -ENOTCONN (not mounted yet), -EMFILE, -ENOMEM. */
 int fusewire_clone(fusewire_connection **out, fusewire_connection *connection, const fusewire_options *options);
 
 /* ---- Workers: threads or processes that each serve a share of the CPUs ----------------------------------------- */
@@ -312,13 +312,14 @@ int fusewire_clone(fusewire_connection **out, fusewire_connection *connection, c
  *         options.cpus = cpus;
  *         fusewire_clone(&worker[i], connection, &options);
  *         start a thread, or fork:  fusewire_pin(worker[i]);  the loop with worker[i];  fusewire_close(worker[i]);
- *     }
+ *     }                                                                     // a child first closes the others' clones
  *
  * Over /dev/fuse the same code gives workers that take whatever request comes next, on whatever CPU they run.
  *
- * With processes the parent keeps its worker[i] until that child has died, then closes it: what the child had read and
- * not answered ends with EIO (or ECONNABORTED, over /dev/fuse). Another clone with the same share, and another child,
- * then serve on, also what has come meanwhile. As long as a CPU has no worker its clients wait. */
+ * With processes the parent keeps its worker[i]. When that child has died it starts another one with another clone for
+ * the same share, which serves on, also what has come meanwhile; then it closes worker[i], and what the dead child had
+ * read and not answered ends with EIO (ECONNABORTED over /dev/fuse). The other way round works too, but ends what waits
+ * in the queue as well. As long as a CPU has no worker its clients wait. */
 
 /* How many workers are of use: the number of CPUs that this thread may run on. */
 uint32_t fusewire_worker_count(void);

@@ -42,8 +42,7 @@ int fusewire_write(fusewire_connection *connection, uint64_t id, const void *hea
         return fail(error, "the reply is malformed: %s", why);
     if ((flags & FUSEWIRE_WRITE_OUTCOME) != 0)
         slot->expect_outcome = true;
-    conn_write(connection, slot, head, head_size, body, body_size);
-    return 0;
+    return conn_write(connection, slot, head, head_size, body, body_size);
 }
 
 /* What both kinds of entry ask of their arguments. */

@@ -148,18 +148,26 @@ static int take_session(struct fusewire_connection *c, const fusewire_session *g
     return 0;
 }
 
-static int get_device(struct fusewire_connection *c, const char *mountpoint, const fusewire_options *options)
+/* Do the options agree on where the device comes from? */
+static int check_device(const char *mountpoint, const fusewire_options *options)
 {
     const bool adopt = (options->flags & FUSEWIRE_OPEN_ADOPT) != 0;
-    int named = mountpoint == NULL ? -1 : mount_descriptor_of(mountpoint);
     if (adopt && mountpoint != NULL)
         return fail(-EINVAL, "a descriptor is adopted in place of a mount point, not beside it");
-    if (options->session != NULL && !adopt && named < 0)
+    if (options->session != NULL && !adopt && (mountpoint == NULL || mount_descriptor_of(mountpoint) < 0))
         return fail(-EINVAL, "a session can only be given with a descriptor to adopt");
-    if (adopt || named >= 0)
-        return mount_adopt(&c->mount, adopt ? options->fd : named);
+    return 0;
+}
+
+static int get_device(struct fusewire_connection *c, const char *mountpoint, const fusewire_options *options)
+{
+    if ((options->flags & FUSEWIRE_OPEN_ADOPT) != 0)
+        return mount_adopt(&c->mount, options->fd);
     if (mountpoint == NULL)
         return mount_open_device(&c->mount);
+    const int named = mount_descriptor_of(mountpoint);
+    if (named >= 0)
+        return mount_adopt(&c->mount, named);
     int error = mount_open(&c->mount, mountpoint, options->mount_options);
     if (error == 0 && c->mount.mountpoint != NULL)
         c->family->mountpoint = strdup(c->mount.mountpoint);
@@ -200,29 +208,43 @@ int conn_skip_transport(struct fusewire_connection *c, int error, const struct t
     return c->asked_transport == FUSEWIRE_TRANSPORT_AUTO ? 0 : error;
 }
 
-/* Takes the best transport that works; the reasons against the others go into the statistics. */
-static int start_transport(struct fusewire_connection *c)
+/* Takes the best transport from c->rung on that can be had; the reasons against the others go into the statistics. */
+static int choose_transport(struct fusewire_connection *c)
 {
     static const struct transport *const ladder[] = {&transport_uring, &transport_ring, &transport_poll};
-    const size_t rungs = sizeof ladder / sizeof ladder[0];
     int error = -ENOTSUP;
-    for (size_t i = 0; i < rungs; i++) {
-        const bool asked = c->asked_transport == ladder[i]->number;
+    for (; c->rung < sizeof ladder / sizeof ladder[0]; c->rung++) {
+        const struct transport *transport = ladder[c->rung];
+        const bool asked = c->asked_transport == transport->number;
         if (c->asked_transport != FUSEWIRE_TRANSPORT_AUTO && !asked)
             continue;
-        error = asked || ladder[i]->pays == NULL ? 0 : ladder[i]->pays(c);
+        error = asked || transport->pays == NULL ? 0 : transport->pays(c);
         if (error == 0)
-            error = ladder[i]->start(c);
+            error = transport->prepare(c);
         if (error == 0) {
-            c->transport = ladder[i];
-            c->stats.transport = ladder[i]->number;
-            if (c->transport->follow_init != NULL)
-                c->wishes.capabilities |= FUSEWIRE_CAP(OVER_IO_URING);
+            c->transport = transport;
             return 0;
         }
-        note_reason(c, ladder[i]);
+        note_reason(c, transport);
     }
     return error;
+}
+
+static int start_transport(struct fusewire_connection *c)
+{
+    int error = c->transport_state == NULL ? choose_transport(c) : 0;
+    int failed;
+    while (error == 0 && (failed = c->transport->start(c)) != 0) {
+        note_reason(c, c->transport);
+        c->rung++;
+        error = choose_transport(c) == 0 ? 0 : failed;
+    }
+    if (error != 0)
+        return error;
+    c->stats.transport = c->transport->number;
+    if (c->transport->follow_init != NULL)
+        c->wishes.capabilities |= FUSEWIRE_CAP(OVER_IO_URING);
+    return 0;
 }
 
 int conn_check_owner(const struct fusewire_connection *c)
@@ -265,9 +287,13 @@ int conn_open(struct fusewire_connection **out, const char *mountpoint, const fu
         release(c);
         return error;
     }
-    error = get_device(c, mountpoint, &settled);
+    error = check_device(mountpoint, &settled);
     if (error == 0 && settled.session != NULL)
         error = take_session(c, settled.session);
+    if (error == 0)
+        error = choose_transport(c); /* so that nothing is mounted in vain */
+    if (error == 0)
+        error = get_device(c, mountpoint, &settled);
     if (error == 0)
         error = conn_bind(c);
     if (error == 0 && c->mount.mountpoint != NULL && (c->flags & FUSEWIRE_OPEN_RAW) == 0)
@@ -381,7 +407,7 @@ void conn_statistics(const struct fusewire_connection *c, fusewire_statistics *s
     statistics->buffers_used = c->slots.buffer_count - c->slots.free_buffer_count;
     statistics->memory = c->slots.memory + (c->entries == NULL ? 0 : c->entries->size);
     statistics->queues = c->entries == NULL ? 0 : c->queues.count;
-    statistics->queue_depth = c->entries == NULL ? 0 : c->entries->per_queue;
+    statistics->queue_depth = statistics->queues == 0 ? 0 : c->entries->per_queue;
     statistics->payload_size = c->entries == NULL ? 0 : c->slots.data_capacity;
 }
 
@@ -471,6 +497,8 @@ int conn_close(struct fusewire_connection *c)
     }
     if (c->bound)
         drain(c);
+    else if (c->transport_state != NULL)
+        c->transport->drop(c);
     else if (c->entries != NULL)
         uring_end_orphans(c);
     /* First the device: then the kernel answers whoever still waits, and unmounting needs no answers of ours. */

@@ -54,6 +54,7 @@ struct fusewire_connection {
 
     const struct transport *transport;
     void *transport_state;
+    unsigned rung; /* of the ladder of transports: those above were skipped */
     struct slots slots;
     struct slot_queue inbox;  /* to be handed out */
     struct slot_queue outbox; /* replies of this turn */
@@ -136,9 +137,9 @@ void conn_reply(struct fusewire_connection *c, struct slot *slot, size_t head_si
 /* The same with the body in `count` pieces, vector[1] and after; vector[0] is for the head. */
 void conn_reply_vector(struct fusewire_connection *c, struct slot *slot, size_t head_size, struct iovec *vector,
                        size_t count);
-/* The same with a ready message, checked already. */
-void conn_write(struct fusewire_connection *c, struct slot *slot, const void *head, size_t head_size, const void *body,
-                size_t body_size);
+/* The same with a ready message, checked already. -EINVAL: an answer to INIT that the transport cannot live with. */
+int conn_write(struct fusewire_connection *c, struct slot *slot, const void *head, size_t head_size, const void *body,
+               size_t body_size);
 void conn_reply_error(struct fusewire_connection *c, struct slot *slot, int error);
 
 /* The slot's outcome is to be handed out, which the descriptor has to tell of. */

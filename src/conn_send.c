@@ -143,32 +143,42 @@ void conn_reply_vector(struct fusewire_connection *c, struct slot *slot, size_t 
     conn_send_now(c, slot, vector, (int)count + 1);
 }
 
-/* A raw INIT reply settles how the messages after it are laid out. */
-static void learn_dialect(struct fusewire_connection *c, const void *head, size_t head_size, const void *body,
-                          size_t body_size)
+/* A raw INIT reply settles how the messages after it are laid out, and how they travel. */
+static int learn_dialect(struct fusewire_connection *c, const void *head, size_t head_size, const void *body,
+                         size_t body_size)
 {
     unsigned char reply[WIRE_HEAD_MAX];
+    struct wire_dialect dialect;
     size_t from_head = head_size < sizeof reply ? head_size : sizeof reply;
     size_t from_body = body_size < sizeof reply - from_head ? body_size : sizeof reply - from_head;
     memcpy(reply, head, from_head);
     if (from_body > 0)
         memcpy(reply + from_head, body, from_body);
-    if (wire_init_dialect(reply, from_head + from_body, &c->dialect) == 0)
-        c->agreed = true;
+    if (wire_init_dialect(reply, from_head + from_body, &dialect) != 0)
+        return 0;
+    if (c->transport->follow_init != NULL)
+        c->transport->follow_init(c, dialect.capabilities);
+    else if (wire_over_io_uring(dialect.capabilities))
+        return fail(-EINVAL, "OVER_IO_URING makes clients wait for a ring: only with the transport uring");
+    c->dialect = dialect;
+    c->agreed = true;
+    return 0;
 }
 
-void conn_write(struct fusewire_connection *c, struct slot *slot, const void *head, size_t head_size, const void *body,
-                size_t body_size)
+int conn_write(struct fusewire_connection *c, struct slot *slot, const void *head, size_t head_size, const void *body,
+               size_t body_size)
 {
-    if (slot->expected.opcode == FUSEWIRE_INIT)
-        learn_dialect(c, head, head_size, body, body_size);
+    int error = slot->expected.opcode == FUSEWIRE_INIT ? learn_dialect(c, head, head_size, body, body_size) : 0;
+    if (error != 0)
+        return error;
     if (head_size <= sizeof slot->head) {
         memcpy(slot->head, head, head_size);
         conn_reply(c, slot, head_size, body, body_size);
-        return;
+    } else {
+        struct iovec pieces[2] = {{(void *)(uintptr_t)head, head_size}, {(void *)(uintptr_t)body, body_size}};
+        conn_send_now(c, slot, pieces, body_size > 0 ? 2 : 1);
     }
-    struct iovec pieces[2] = {{(void *)(uintptr_t)head, head_size}, {(void *)(uintptr_t)body, body_size}};
-    conn_send_now(c, slot, pieces, body_size > 0 ? 2 : 1);
+    return 0;
 }
 
 void conn_reply_error(struct fusewire_connection *c, struct slot *slot, int error)

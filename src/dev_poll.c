@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
@@ -93,8 +92,7 @@ static int watch_device(struct poll_state *state, struct fusewire_connection *c)
 
 int poll_open(struct poll_state *poll, struct fusewire_connection *c)
 {
-    memset(poll, 0, sizeof *poll);
-    poll->timer = -1;
+    *poll = POLL_CLOSED;
     poll->epoll = epoll_create1(EPOLL_CLOEXEC);
     int error = poll->epoll < 0 ? -errno : 0;
     if (error == 0)
@@ -104,9 +102,7 @@ int poll_open(struct poll_state *poll, struct fusewire_connection *c)
     if (error == 0)
         error = poll_watch(poll, c->family->bell, EPOLLIN | EPOLLET);
     if (error != 0) {
-        stop_timer(poll);
-        if (poll->epoll >= 0)
-            close(poll->epoll);
+        poll_close(poll);
         return fail_errno(error, "cannot set up epoll");
     }
     return 0;
@@ -114,7 +110,9 @@ int poll_open(struct poll_state *poll, struct fusewire_connection *c)
 
 void poll_close(struct poll_state *poll)
 {
-    close(poll->epoll);
+    if (poll->epoll >= 0)
+        close(poll->epoll);
+    poll->epoll = -1;
     stop_timer(poll);
 }
 
@@ -210,25 +208,34 @@ int poll_events(struct poll_state *poll, struct fusewire_connection *c, size_t w
     return 0;
 }
 
-static int start(struct fusewire_connection *c)
+static int prepare(struct fusewire_connection *c)
 {
     struct poll_state *poll = malloc(sizeof *poll);
     if (poll == NULL)
         return fail(-ENOMEM, "no memory for the poll transport");
-    int error = poll_open(poll, c);
-    if (error != 0) {
-        free(poll);
-        return error;
-    }
+    *poll = POLL_CLOSED;
     c->transport_state = poll;
     return 0;
+}
+
+static void drop(struct fusewire_connection *c)
+{
+    free(c->transport_state);
+    c->transport_state = NULL;
+}
+
+static int start(struct fusewire_connection *c)
+{
+    int error = poll_open(c->transport_state, c);
+    if (error != 0)
+        drop(c);
+    return error;
 }
 
 static void finish(struct fusewire_connection *c)
 {
     poll_close(c->transport_state);
-    free(c->transport_state);
-    c->transport_state = NULL;
+    drop(c);
 }
 
 static void forget(struct fusewire_connection *c)
@@ -265,7 +272,9 @@ static int collect(struct fusewire_connection *c, size_t want, int timeout)
 const struct transport transport_poll = {
     .name = "poll",
     .number = FUSEWIRE_TRANSPORT_POLL,
+    .prepare = prepare,
     .start = start,
+    .drop = drop,
     .finish = finish,
     .forget = forget,
     .discard = discard,

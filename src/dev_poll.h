@@ -29,6 +29,10 @@ struct poll_state {
     struct guess deep;
 };
 
+/* A state with nothing in it yet, which poll_close takes as well. */
+#define POLL_CLOSED ((struct poll_state){.epoll = -1, .timer = -1})
+
+/* Negative errno with words; the state is closed then. */
 int poll_open(struct poll_state *poll, struct fusewire_connection *c);
 /* Async-signal-safe. */
 void poll_close(struct poll_state *poll);

@@ -63,11 +63,12 @@ static uint32_t power_of_two_up_to(uint32_t limit)
     return power;
 }
 
-static int start(struct fusewire_connection *c)
+static int prepare(struct fusewire_connection *c)
 {
     struct ring_state *state = calloc(1, sizeof *state);
     if (state == NULL)
         return fail(-ENOMEM, "no memory for the ring transport");
+    state->poll = POLL_CLOSED;
     int error = ring_create(&state->ring, ENTRIES);
     if (error != 0) {
         free(state);
@@ -82,23 +83,34 @@ static int start(struct fusewire_connection *c)
         state->can_be_busy = error == 0;
     }
     /* Kernels before 5.19 have no provided buffers; direct calls will do there. */
-    if (error == -EINVAL)
-        error = 0;
-    if (error != 0)
-        fail_errno(error, "io_uring takes no buffers");
-    else
-        error = poll_open(&state->poll, c);
-    if (error == 0 && (error = poll_watch(&state->poll, ring_descriptor(state->ring), EPOLLIN)) != 0) {
-        poll_close(&state->poll);
-        fail_errno(error, "cannot wait for io_uring");
-    }
-    if (error != 0) {
+    if (error != 0 && error != -EINVAL) {
         ring_destroy(state->ring);
         free(state);
-        return error;
+        return fail_errno(error, "io_uring takes no buffers");
     }
     c->transport_state = state;
     return 0;
+}
+
+static void drop(struct fusewire_connection *c)
+{
+    struct ring_state *state = c->transport_state;
+    if (state->ring != NULL)
+        ring_destroy(state->ring);
+    poll_close(&state->poll);
+    free(state);
+    c->transport_state = NULL;
+}
+
+static int start(struct fusewire_connection *c)
+{
+    struct ring_state *state = c->transport_state;
+    int error = poll_open(&state->poll, c);
+    if (error == 0 && (error = poll_watch(&state->poll, ring_descriptor(state->ring), EPOLLIN)) != 0)
+        fail_errno(error, "cannot wait for io_uring");
+    if (error != 0)
+        drop(c);
+    return error;
 }
 
 static void take_read(struct fusewire_connection *c, const struct ring_completion *completion)
@@ -402,15 +414,10 @@ static void finish(struct fusewire_connection *c)
     struct ring_state *state = c->transport_state;
     if (state->ring != NULL && state->busy)
         disarm(c);
-    if (state->ring != NULL) {
-        /* A read that could not be taken back might still write to its buffer. */
-        if (state->armed)
-            c->slots.leak_buffers = true;
-        ring_destroy(state->ring);
-    }
-    poll_close(&state->poll);
-    free(state);
-    c->transport_state = NULL;
+    /* A read that could not be taken back might still write to its buffer. */
+    if (state->ring != NULL && state->armed)
+        c->slots.leak_buffers = true;
+    drop(c);
 }
 
 static void forget(struct fusewire_connection *c)
@@ -438,7 +445,9 @@ static int descriptor(struct fusewire_connection *c)
 const struct transport transport_ring = {
     .name = "ring",
     .number = FUSEWIRE_TRANSPORT_RING,
+    .prepare = prepare,
     .start = start,
+    .drop = drop,
     .finish = finish,
     .forget = forget,
     .discard = discard,

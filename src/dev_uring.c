@@ -141,38 +141,55 @@ static int check_session(const struct fusewire_connection *c)
     return 0;
 }
 
-static int create(struct uring_state *state, struct fusewire_connection *c)
+static int prepare(struct fusewire_connection *c)
 {
     int error = ask_parameter();
-    if (error == -EAGAIN)
-        error = probe(c);
-    if (error == 0)
+    if (error == 0 || error == -EAGAIN)
         error = check_session(c);
     if (error == 0)
         error = conn_make_entries(c, false);
-    if (error != 0)
-        return error;
+    struct uring_state *state = error == 0 ? calloc(1, sizeof *state) : NULL;
+    if (state == NULL)
+        return error != 0 ? error : fail(-ENOMEM, "no memory for the uring transport");
     error = ring_create_for_commands(&state->ring, SUBMISSIONS, c->entries->count + OTHER_COMPLETIONS, RING_LATER);
-    if (error != 0)
+    if (error != 0) {
+        free(state);
         return refuse_io_uring(error);
-    error = poll_open(&state->poll, c);
-    if (error != 0)
-        ring_destroy(state->ring);
-    return error;
+    }
+    state->poll = POLL_CLOSED;
+    state->signal = state->outer = -1;
+    c->transport_state = state;
+    return 0;
+}
+
+static void close_descriptors(struct uring_state *state)
+{
+    poll_close(&state->poll);
+    if (state->outer >= 0)
+        close(state->outer);
+    if (state->signal >= 0)
+        close(state->signal);
+}
+
+static void drop(struct fusewire_connection *c)
+{
+    struct uring_state *state = c->transport_state;
+    ring_destroy(state->ring);
+    close_descriptors(state);
+    free(state);
+    c->transport_state = NULL;
 }
 
 static int start(struct fusewire_connection *c)
 {
-    struct uring_state *state = calloc(1, sizeof *state);
-    if (state == NULL)
-        return fail(-ENOMEM, "no memory for the uring transport");
-    state->signal = state->outer = -1;
-    int error = create(state, c);
+    struct uring_state *state = c->transport_state;
+    int error = ask_parameter() == -EAGAIN ? probe(c) : 0;
+    if (error == 0)
+        error = poll_open(&state->poll, c);
     if (error != 0) {
-        free(state);
+        drop(c);
         return error;
     }
-    c->transport_state = state;
     c->queue_from = 1;
     /* For the requests that come in entries. */
     c->slots.reserved += c->entries->count;
@@ -401,7 +418,9 @@ static int begin(struct fusewire_connection *c)
         return error != 0 ? error : call_off(c);
     }
     for (uint32_t i = 0; i < c->queues.count; i++) {
-        if (family_queue_begin(c->family, c->queues.numbers[i]))
+        const enum queue_past past = family_queue_begin(c->family, c->queues.numbers[i]);
+        /* Who serves it still may be a dead worker that this one replaces. */
+        if (past == QUEUE_ORPHANED || (past == QUEUE_SERVED && c->share))
             uring_prod(c, c->queues.numbers[i]);
     }
     return 0;
@@ -446,7 +465,7 @@ static int turn_ring(struct fusewire_connection *c, int timeout)
         return 0;
     const unsigned count = settle_sent(c);
     /* A wait that sent something does not say that it was interrupted. */
-    if (wait && timeout < 0 && count == 0 && !c->starved)
+    if (wait && timeout < 0 && count == 0)
         error = -EINTR;
     return error == -EINTR && c->inbox.first == NULL ? -EINTR : 0;
 }
@@ -482,24 +501,13 @@ static int collect(struct fusewire_connection *c, size_t want, int timeout)
 
 /* ---- The end --------------------------------------------------------------------------------------------------- */
 
-static void close_descriptors(struct uring_state *state)
-{
-    poll_close(&state->poll);
-    if (state->outer >= 0)
-        close(state->outer);
-    if (state->signal >= 0)
-        close(state->signal);
-}
-
 static void finish(struct fusewire_connection *c)
 {
-    struct uring_state *state = c->transport_state;
-    ring_destroy(state->ring);
-    for (uint32_t i = 0; state->serving && !state->plain && i < c->queues.count; i++)
+    const struct uring_state *state = c->transport_state;
+    const bool served = state->serving && !state->plain;
+    drop(c);
+    for (uint32_t i = 0; served && i < c->queues.count; i++)
         family_queue_end(c->family, c->queues.numbers[i]);
-    close_descriptors(state);
-    free(state);
-    c->transport_state = NULL;
     c->queue_from = 0;
     c->slots.reserved = 0;
 }
@@ -574,7 +582,9 @@ const struct transport transport_uring = {
     .name = "uring",
     .number = FUSEWIRE_TRANSPORT_URING,
     .pays = pays,
+    .prepare = prepare,
     .start = start,
+    .drop = drop,
     .finish = finish,
     .forget = forget,
     .discard = discard,

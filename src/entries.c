@@ -50,7 +50,7 @@ int entries_create(struct ring_entries **entries, const struct queues *queues, u
     }
     if (shared)
         made->user = (struct entries_user *)made->memory;
-    unsigned char *first = made->memory + (shared ? USER_PAGE : 0);
+    unsigned char *first = shared ? made->memory + USER_PAGE : made->memory;
     for (uint32_t i = 0; i < count; i++) {
         struct ring_entry *entry = &made->all[i];
         entry->memory = first + i * stride;
@@ -107,6 +107,8 @@ size_t entry_message(struct ring_entry *entry, void *small, size_t small_size, v
         memcpy((unsigned char *)small + request.prefix_size, payload, request.payload_size);
     }
     wire_uring_prefix(entry->memory, &request, *message);
+    if (!whole)
+        memset(*message, 0, sizeof(uint32_t)); /* the length: no message has that */
     return size;
 }
 

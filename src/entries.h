@@ -60,7 +60,7 @@ static inline void *entry_payload(const struct ring_entry *entry)
 }
 
 /* Takes note of the request that has come in the entry, and makes its message whole: in `small` if it fits, else in the
- * entry. Returns its size; of one whose sizes are wrong the header alone, which no decoder takes. */
+ * entry. Returns its size; of one whose sizes are wrong it is the header alone, with a length that no decoder takes. */
 size_t entry_message(struct ring_entry *entry, void *small, size_t small_size, void **message);
 
 /* Puts a reply in `count` pieces into the entry, the first of them with its header. Pieces may lie in the entry itself.

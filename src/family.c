@@ -103,11 +103,12 @@ const fusewire_session *family_session(const struct family *family)
     return atomic_load(&family->state->agreed) ? &family->state->session : NULL;
 }
 
-bool family_queue_begin(struct family *family, uint16_t queue)
+enum queue_past family_queue_begin(struct family *family, uint16_t queue)
 {
     struct served *served = &family->state->queues[queue];
     const bool ever = atomic_exchange(&served->ever, true);
-    return atomic_fetch_add(&served->now, 1) == 0 && ever;
+    const bool now = atomic_fetch_add(&served->now, 1) > 0;
+    return now ? QUEUE_SERVED : ever ? QUEUE_ORPHANED : QUEUE_NEW;
 }
 
 void family_queue_end(struct family *family, uint16_t queue)

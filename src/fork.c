@@ -27,10 +27,10 @@ static void after_fork_in_parent(void)
 static void after_fork_in_child(void)
 {
     for (struct fusewire_connection *c = connections; c != NULL; c = c->next) {
+        if (c->transport_state != NULL && (!c->bound || *c->here == 0))
+            c->transport->forget(c); /* also of one that another thread is about to open */
         if (!c->bound || *c->here != 0)
             continue;
-        if (c->transport_state != NULL)
-            c->transport->forget(c);
         notifier_forget(c);
         close(c->wake_fd);
         close(c->mount.device_fd);

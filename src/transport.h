@@ -13,14 +13,22 @@ struct transport {
      */
     int (*pays)(const struct fusewire_connection *c);
 
-    /* Sets up what waits; puts its state in c->transport_state. Negative errno with words. */
+    /* Before there is a mount: gets what can be had without the device into c->transport_state. Negative errno with
+     * words.
+     */
+    int (*prepare)(struct fusewire_connection *c);
+
+    /* Sets up what waits. Negative errno with words, and the state is freed. */
     int (*start)(struct fusewire_connection *c);
+
+    /* Frees a state that was not started. */
+    void (*drop)(struct fusewire_connection *c);
 
     /* Takes back the reads that are under way (messages that still come go to the inbox) and frees the state: after it
      * the kernel knows none of our memory. */
     void (*finish)(struct fusewire_connection *c);
 
-    /* In a forked child: closes descriptors. Async-signal-safe. */
+    /* In a forked child: closes descriptors, of a state that was only prepared too. Async-signal-safe. */
     void (*forget)(struct fusewire_connection *c);
 
     /* In a forked child, after forget: frees the memory. */
