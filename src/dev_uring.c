@@ -418,9 +418,7 @@ static int begin(struct fusewire_connection *c)
         return error != 0 ? error : call_off(c);
     }
     for (uint32_t i = 0; i < c->queues.count; i++) {
-        const enum queue_past past = family_queue_begin(c->family, c->queues.numbers[i]);
-        /* Who serves it still may be a dead worker that this one replaces. */
-        if (past == QUEUE_ORPHANED || (past == QUEUE_SERVED && c->share))
+        if (family_queue_begin(c->family, c->queues.numbers[i]))
             uring_prod(c, c->queues.numbers[i]);
     }
     return 0;

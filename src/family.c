@@ -1,6 +1,8 @@
 #include "family.h"
 #include "queues.h"
 
+#include <errno.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -18,8 +20,8 @@ struct interrupt {
 
 /* Members that serve a queue. */
 struct served {
-    atomic_ushort now;
-    atomic_bool ever;
+    atomic_int last;   /* the process of the one that came last; 0 before there was any */
+    atomic_uint count; /* those that have not ended; whoever dies does not tell */
 };
 
 struct family_state {
@@ -103,17 +105,17 @@ const fusewire_session *family_session(const struct family *family)
     return atomic_load(&family->state->agreed) ? &family->state->session : NULL;
 }
 
-enum queue_past family_queue_begin(struct family *family, uint16_t queue)
+bool family_queue_begin(struct family *family, uint16_t queue)
 {
     struct served *served = &family->state->queues[queue];
-    const bool ever = atomic_exchange(&served->ever, true);
-    const bool now = atomic_fetch_add(&served->now, 1) > 0;
-    return now ? QUEUE_SERVED : ever ? QUEUE_ORPHANED : QUEUE_NEW;
+    const pid_t last = atomic_exchange(&served->last, getpid());
+    const bool served_now = atomic_fetch_add(&served->count, 1) > 0;
+    return last != 0 && !(served_now && (kill(last, 0) == 0 || errno != ESRCH));
 }
 
 void family_queue_end(struct family *family, uint16_t queue)
 {
-    atomic_fetch_sub(&family->state->queues[queue].now, 1);
+    atomic_fetch_sub(&family->state->queues[queue].count, 1);
 }
 
 void family_post_interrupt(struct family *family, uint64_t unique)

@@ -31,9 +31,9 @@ void family_agree(struct family *family, const fusewire_session *session);
 /* NULL before INIT. */
 const fusewire_session *family_session(const struct family *family);
 
-/* A member begins, or ends, to serve this queue of FUSE-over-io_uring. Who dies ends nothing. */
-enum queue_past { QUEUE_NEW, QUEUE_SERVED, QUEUE_ORPHANED };
-enum queue_past family_queue_begin(struct family *family, uint16_t queue);
+/* A member begins, or ends, to serve this queue of FUSE-over-io_uring. The first says whether others have done so and
+ * none seems to live any more. */
+bool family_queue_begin(struct family *family, uint16_t queue);
 void family_queue_end(struct family *family, uint16_t queue);
 
 /* Passes on an interrupt of a request that this member does not hold. */
