@@ -96,9 +96,9 @@ static uint64_t harmless_number(const char *name, uint64_t id)
         const char *name;
         int64_t number;
     } numbers[] = {
-        {"timeout", 0}, {"size", 16},    {"name_size", 4}, {"capacity", 512}, {"used", 0},
-        {"count", 1},   {"in_count", 1}, {"out_count", 1}, {"error", -5},     {"fd", -1},
-        {"flags", 0},   {"nodeid", 77},  {"parent", 77},   {"child", 78}, /* no nodes that the kernel knows */
+        {"timeout", 0},  {"size", 16},     {"name_size", 4}, {"capacity", 512}, {"used", 0},  {"count", 1},
+        {"in_count", 1}, {"out_count", 1}, {"error", -5},    {"fd", -1},        {"flags", 0}, {"index", 0},
+        {"nodeid", 77},  {"parent", 77},   {"child", 78}, /* no nodes of the kernel's */
     };
     if (strcmp(name, "id") == 0)
         return id;

@@ -109,6 +109,23 @@ def request(opcode, body, extensions, capabilities=CAPABILITIES, minor=MINOR, wo
     return struct.pack("<QII", capabilities, minor, 1) + header + body + extensions
 
 
+# What stands before a request's names and data, by opcode; of the others all of the body does.
+FIXED = {1: 0, 6: 0, 8: 16, 9: 8, 10: 0, 11: 0, 12: 8, 13: 8, 16: 40, 21: 16, 22: 8, 24: 0, 35: 16, 39: 32, 41: 40}
+FIXED |= {42: 8, 45: 16, 49: 4, 51: 16, 54: 0}
+
+
+def entry(opcode, body, extensions, room=0, size=None, payload_size=None, steering=0):
+    """An input of fuzz_uring: a ring entry whose payload has `room` bytes more than the request."""
+    fixed = FIXED.get(opcode, len(body))
+    payload = body[fixed:] + extensions
+    size = 40 + len(body) + len(extensions) if size is None else size
+    payload_size = len(payload) if payload_size is None else payload_size
+    header = struct.pack("<IIQQIIIHH", size, opcode, 10, 1, 1000, 1000, 42, len(extensions) // 8, 0)
+    header = header.ljust(128, b"\0") + body[:fixed].ljust(128, b"\0")
+    header += struct.pack("<QQIIQ", 0, 10, payload_size, 0, 0)
+    return struct.pack("<QII", CAPABILITIES, MINOR, steering) + header + payload + bytes(room)
+
+
 # The kinds of enum wire_reply_kind, in its order, with a body that is right.
 KINDS = [
     ("never", 0), ("empty", 0), ("entry", 128), ("attr", 104), ("open", 16), ("create", 144), ("data", 100),
@@ -162,9 +179,22 @@ def reply_cases():
         yield "notify-" + name, reply(0, code, body, unique=0, behind=behind)
 
 
+def uring_cases():
+    for name, arguments in REQUESTS.items():
+        yield name, entry(*arguments)
+    write = REQUESTS["write"]
+    yield "write-room", entry(*write, room=100)
+    yield "write-put-right", entry(*write, size=0, steering=1 | 40 << 8)
+    yield "header-too-short", entry(*REQUESTS["readlink"], size=39)
+    yield "fixed-part-too-large", entry(*REQUESTS["statfs"], size=40 + 129)
+    yield "payload-beyond-message", entry(*write, room=100, payload_size=45)
+    yield "payload-beyond-entry", entry(*write, size=85, payload_size=5)
+    yield "payload-overflows", entry(*write, size=39, payload_size=0xFFFFFFFF)
+
+
 def main():
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "corpus"
-    for target, cases in (("decode", decode_cases()), ("reply", reply_cases())):
+    for target, cases in (("decode", decode_cases()), ("reply", reply_cases()), ("uring", uring_cases())):
         (folder / target).mkdir(parents=True, exist_ok=True)
         for name, data in cases:
             (folder / target / name).write_bytes(data)
