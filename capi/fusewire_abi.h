@@ -316,10 +316,10 @@ int fusewire_clone(fusewire_connection **out, fusewire_connection *connection, c
  *
  * Over /dev/fuse the same code gives workers that take whatever request comes next, on whatever CPU they run.
  *
- * With processes the parent keeps its worker[i]. When that child has died it starts another one with another clone for
- * the same share, which serves on, also what has come meanwhile; then it closes worker[i], and what the dead child had
- * read and not answered ends with EIO (ECONNABORTED over /dev/fuse). The other way round works too, but ends what waits
- * in the queue as well. As long as a CPU has no worker its clients wait. */
+ * With processes the parent keeps its worker[i]. When that child has died it makes another clone for the same share,
+ * closes worker[i], and starts another child, which serves on, also what has come meanwhile; what the dead child had
+ * read and not answered ends with EIO (over /dev/fuse with ECONNABORTED). Closed before there is another clone, what
+ * waits for that worker ends as well. As long as a CPU has no worker its clients wait. */
 
 /* How many workers are of use: the number of CPUs that this thread may run on. */
 uint32_t fusewire_worker_count(void);
@@ -337,8 +337,9 @@ int fusewire_pin(fusewire_connection *connection);
 
 /* Ends the connection: takes back the reads that are under way, answers what was read and is still open with EIO,
  * unmounts what this connection mounted (not so a clone), and frees everything. Ids and pointers it handed out are
- * invalid after. Closing NULL does nothing. In a forked child it frees the child's copy and touches neither mount nor
- * requests. */
+ * invalid after. With the transport uring a request that the kernel is just giving to a connection that closes ends
+ * with ECANCELED (seen on Linux 6.18), also where a clone could have served it. Closing NULL does nothing. In a forked
+ * child it frees the child's copy and touches neither mount nor requests. */
 int fusewire_close(fusewire_connection *connection);
 
 /* The descriptor to poll for reading; the library's own, never to be read or closed. It is readable whenever

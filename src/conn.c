@@ -94,6 +94,7 @@ static struct fusewire_connection *allocate(const fusewire_options *options, con
     c->buffers = options->buffers;
     c->queue_depth = options->queue_depth;
     c->share = options->cpus != NULL;
+    c->maker = getpid();
     c->wishes = (struct wire_wishes){
         .capabilities = options->capabilities & ~FUSEWIRE_CAP(OVER_IO_URING), /* a matter of the transport */
         .without_capabilities = options->without_capabilities,
@@ -362,6 +363,8 @@ int conn_clone(struct fusewire_connection **out, struct fusewire_connection *ori
         (settled.transport == FUSEWIRE_TRANSPORT_AUTO || settled.transport == FUSEWIRE_TRANSPORT_URING))
         /* Before a fork, so that this process can end what a child leaves open when it dies. */
         error = conn_make_entries(c, true);
+    if (error == 0 && c->entries != NULL)
+        uring_adopt_orphans(c);
     if (error == 0)
         error = fork_register(c);
     if (error != 0) {

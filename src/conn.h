@@ -48,6 +48,7 @@ struct fusewire_connection {
     struct queues queues;         /* whose requests it serves over FUSE-over-io_uring */
     bool share;                   /* the program has named them */
     struct ring_entries *entries; /* for them; NULL without */
+    pid_t maker;                  /* the process that opened or cloned it */
     struct wire_wishes wishes;
     struct wire_dialect dialect;
     bool agreed; /* INIT is over; the session is in the family */
@@ -172,5 +173,10 @@ struct slot *queue_take(struct slot_queue *queue);
 /* The connections of this process, so that a forked child lets go of what its parent uses. */
 int fork_register(struct fusewire_connection *c);
 void fork_unregister(struct fusewire_connection *c);
+
+/* Another connection of this process for which `fits` is true, or NULL. */
+struct fusewire_connection *fork_find(const struct fusewire_connection *c,
+                                      bool (*fits)(const struct fusewire_connection *c,
+                                                   const struct fusewire_connection *other));
 
 #endif

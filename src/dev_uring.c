@@ -379,13 +379,17 @@ static int call_off(struct fusewire_connection *c)
     return error == 0 ? 0 : refuse_io_uring(error);
 }
 
-/* Registers the entries. */
-static int register_entries(struct fusewire_connection *c)
+/* Registers the entries, or those that a dead worker has left no request in. */
+static int register_entries(struct fusewire_connection *c, bool inherited)
 {
     struct uring_state *state = c->transport_state;
     int error = ring_enable(state->ring);
-    for (uint32_t i = 0; i < c->entries->count && error == 0; i++)
-        error = entry_submit(state->ring, c->mount.device_fd, &c->entries->all[i], WIRE_URING_REGISTER);
+    for (uint32_t i = 0; i < c->entries->count && error == 0; i++) {
+        struct ring_entry *entry = &c->entries->all[i];
+        error = inherited && entry_is_open(entry)
+                    ? uring_end_request(c, state->ring, entry)
+                    : entry_submit(state->ring, c->mount.device_fd, entry, WIRE_URING_REGISTER);
+    }
     if (error == 0) {
         error = ring_progress(state->ring);
         c->stats.system_calls++;
@@ -395,10 +399,11 @@ static int register_entries(struct fusewire_connection *c)
     reap(c);
     switch (state->refusal) {
     case 0:
+    case -ENOENT: /* the dead worker had answered it just yet */
     case -ENOTCONN:
     case -ECONNABORTED:
     case -ENODEV:
-        return 0; /* an end is learned from /dev/fuse */
+        return 0; /* an end of the connection is learned from /dev/fuse */
     default:
         /* The kernel sends everything over /dev/fuse then, unless each queue has an entry already. */
         return fail_errno(state->refusal, "the kernel did not take the ring entries");
@@ -410,9 +415,8 @@ static int begin(struct fusewire_connection *c)
     struct uring_state *state = c->transport_state;
     state->serving = true;
     state->owner = pthread_self();
-    if (c->entries->user != NULL)
-        atomic_store(&c->entries->user->pid, getpid());
-    int error = register_entries(c);
+    const bool inherited = c->entries->user != NULL && atomic_exchange(&c->entries->user->pid, getpid()) != 0;
+    int error = register_entries(c, inherited);
     if (error != 0) {
         error = do_without(c, error);
         return error != 0 ? error : call_off(c);

@@ -74,3 +74,15 @@ void fork_unregister(struct fusewire_connection *c)
         c->next->previous = c->previous;
     pthread_mutex_unlock(&lock);
 }
+
+struct fusewire_connection *fork_find(const struct fusewire_connection *c,
+                                      bool (*fits)(const struct fusewire_connection *c,
+                                                   const struct fusewire_connection *other))
+{
+    pthread_mutex_lock(&lock);
+    struct fusewire_connection *found = connections;
+    while (found != NULL && (found == c || !fits(c, found)))
+        found = found->next;
+    pthread_mutex_unlock(&lock);
+    return found;
+}

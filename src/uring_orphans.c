@@ -1,10 +1,10 @@
 #include "uring_orphans.h"
 #include "entries.h"
 #include "helper.h"
-#include "ring.h"
 
 #include <errno.h>
 #include <poll.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -23,8 +23,30 @@ static bool is_dead(pid_t pid)
     return dead;
 }
 
-/* Commits an error for the request in the entry. */
-static int end_request(struct fusewire_connection *c, struct ring *ring, struct ring_entry *entry)
+static bool is_orphan(const struct fusewire_connection *c)
+{
+    const pid_t pid = c->entries == NULL || c->entries->user == NULL ? 0 : atomic_load(&c->entries->user->pid);
+    return !c->bound && c->maker == getpid() && pid != 0 && pid != getpid() && is_dead(pid);
+}
+
+static bool leaves_entries(const struct fusewire_connection *c, const struct fusewire_connection *other)
+{
+    return other->family == c->family && is_orphan(other) && other->queues.count == c->queues.count &&
+           memcmp(other->queues.numbers, c->queues.numbers, c->queues.count * sizeof *c->queues.numbers) == 0 &&
+           other->entries->per_queue == c->entries->per_queue && other->slots.data_capacity == c->slots.data_capacity;
+}
+
+void uring_adopt_orphans(struct fusewire_connection *c)
+{
+    struct fusewire_connection *dead = fork_find(c, leaves_entries);
+    if (dead == NULL)
+        return;
+    entries_destroy(c->entries);
+    c->entries = dead->entries;
+    dead->entries = NULL;
+}
+
+int uring_end_request(struct fusewire_connection *c, struct ring *ring, struct ring_entry *entry)
 {
     struct wire_uring_request request;
     _Alignas(8) unsigned char head[WIRE_HEAD_MAX];
@@ -40,16 +62,14 @@ void uring_end_orphans(struct fusewire_connection *c)
     enum { ENTRIES = 64 };
     struct ring *ring;
     struct ring_entries *entries = c->entries;
-    const pid_t pid = entries->user == NULL ? 0 : atomic_load(&entries->user->pid);
-    if (pid == 0 || pid == getpid() || !is_dead(pid))
+    if (!is_orphan(c))
         return;
-    atomic_store(&entries->user->pid, 0);
     if (ring_create_for_commands(&ring, ENTRIES, entries->count, RING_MINE) != 0)
         return;
     int error = 0;
     for (uint32_t i = 0; i < entries->count && error == 0; i++) {
         if (entry_is_open(&entries->all[i]))
-            error = end_request(c, ring, &entries->all[i]);
+            error = uring_end_request(c, ring, &entries->all[i]);
     }
     /* An entry that was given back brings the next request of its queue, if one waits there. */
     struct ring_completion completion;
@@ -59,7 +79,7 @@ void uring_end_orphans(struct fusewire_connection *c)
             break;
         while (ring_next(ring, &completion)) {
             if (completion.result == 0)
-                more = end_request(c, ring, (struct ring_entry *)(uintptr_t)completion.tag) == 0;
+                more = uring_end_request(c, ring, (struct ring_entry *)(uintptr_t)completion.tag) == 0;
         }
     }
     ring_destroy(ring);

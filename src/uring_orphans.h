@@ -4,9 +4,17 @@
 #define FUSEWIRE_URING_ORPHANS_H
 
 #include "conn.h"
+#include "ring.h"
 
-/* In the process that made the connection, a clone, for a child that has died: ends with EIO what that has left open.
- * Does nothing while the child lives, or where there was none. */
+/* Gives a clone, just made, the entries of another one for the same queues whose process has died. Whoever serves with
+ * them ends what they hold. */
+void uring_adopt_orphans(struct fusewire_connection *c);
+
+/* Queues a commit of EIO for the request that the entry holds. -EAGAIN. */
+int uring_end_request(struct fusewire_connection *c, struct ring *ring, struct ring_entry *entry);
+
+/* For a connection that closes: if its process, a child of this one, has died, and no other clone has its entries now,
+ * ends with EIO what it has left open, and what waits in its queues. */
 void uring_end_orphans(struct fusewire_connection *c);
 
 /* The kernel gives a request that waits in a queue to an entry when that has brought an answer, not when it is new. So
