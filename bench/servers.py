@@ -83,10 +83,12 @@ def _fusewire_in_python(programs: Path) -> list[Kind]:
     command = (sys.executable, str(SOURCES / "python_server.py"))
     build = programs.parent
 
-    def kind(name: str, transport: str, raw: bool) -> Kind:
+    def kind(name: str, transport: str, raw: bool, per_cpu: bool = False) -> Kind:
         how = "read and reply in a loop" if raw else "plain handlers on asyncio"
-        return Kind(name, (*command, *(["--raw"] if raw else []), "-o", f"transport={transport}"), is_fusewire=True,
-                    family="fusewire-python", description=f"fusewire in Python, {how}, transport {transport}",
+        how += f", transport {transport}" + (", a process per CPU" if per_cpu else "")
+        options = f"transport={transport}" + (",workers=cpus" if per_cpu else "")
+        return Kind(name, (*command, *(["--raw"] if raw else []), "-o", options), is_fusewire=True,
+                    pins_itself=per_cpu, family="fusewire-python", description=f"fusewire in Python, {how}",
                     environment={"PYTHONPATH": str(build / "python"), "LD_LIBRARY_PATH": str(build)})
 
     return [
@@ -96,6 +98,7 @@ def _fusewire_in_python(programs: Path) -> list[Kind]:
         kind("python-raw", "poll", raw=True),
         kind("python-raw-ring", "ring", raw=True),
         kind("python-raw-uring", "uring", raw=True),
+        kind("python-workers", "uring", raw=True, per_cpu=True),
     ]
 
 

@@ -1,12 +1,15 @@
 """The bench filesystem on fusewire's Python package: plain handlers served in an asyncio loop, or with --raw the
-connection's own blocking read and reply."""
+connection's own blocking read and reply. With -o workers=cpus a forked process for each CPU, bound to it, serves that
+CPU's clients on a connection of its own."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import errno
+import os
 import signal
+import sys
 from collections.abc import Callable
 
 import fusewire
@@ -77,31 +80,68 @@ async def serve_in_asyncio(connection: Connection) -> None:
     await connection.serve(BenchFilesystem())
 
 
+def stop_on_signals(connection: Connection) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: connection.stop())
+
+
+def serve(connection: Connection, raw: bool) -> None:
+    stop_on_signals(connection)
+    if raw:
+        serve_raw(connection)
+    else:
+        asyncio.run(serve_in_asyncio(connection))
+
+
+def serve_in_workers(connection: Connection, raw: bool) -> int:
+    """Forks them; in each, and in the parent when all have ended, returns the exit status. When one ends, all do, since
+    nobody else serves its CPUs."""
+    workers: dict[int, Connection] = {}
+    count = fusewire.worker_count()
+    for cpus in [fusewire.worker_cpus(index, count) for index in range(count)]:
+        clone = connection.clone(cpus=cpus)
+        pid = os.fork()
+        if pid == 0:
+            for other in (connection, *workers.values()):
+                other.close()
+            with clone:
+                clone.pin()
+                serve(clone, raw)
+            return 0
+        workers[pid] = clone
+    failed = False
+    while workers:
+        pid, status = os.wait()
+        workers.pop(pid).close()
+        failed = failed or status != 0
+        connection.stop()
+    return int(failed)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python_server.py")
     parser.add_argument("--raw", action="store_true")
-    parser.add_argument("-o", dest="options", default="transport=auto", metavar="transport=NAME")
+    parser.add_argument("-o", dest="options", default="transport=auto", metavar="transport=NAME[,workers=cpus]")
     parser.add_argument("mountpoint")
     options = parser.parse_args()
-    name, _, transport = options.options.partition("=")
-    if name != "transport":
-        parser.error(f"-o takes transport=NAME, not {options.options!r}")
+    transport, _, workers = options.options.partition(",")
+    if not transport.startswith("transport=") or workers not in ("", "workers=cpus"):
+        parser.error(f"-o takes transport=NAME[,workers=cpus], not {options.options!r}")
 
     connection = fusewire.mount(
         options.mountpoint,
         fsname="bench-fusewire-python",
-        transport=transport,
+        transport=transport.removeprefix("transport="),
+        cpus="" if workers else None,  # the parent serves none itself
         attr_timeout=ATTR_VALID,
         entry_timeout=ENTRY_VALID,
         max_write=MAX_WRITE,
     )
     with connection:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: connection.stop())
-        if options.raw:
-            serve_raw(connection)
-        else:
-            asyncio.run(serve_in_asyncio(connection))
+        if workers:
+            stop_on_signals(connection)
+            sys.exit(serve_in_workers(connection, options.raw))
+        serve(connection, options.raw)
 
 
 if __name__ == "__main__":

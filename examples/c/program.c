@@ -60,7 +60,8 @@ static void print_help(const struct program *program)
         printf("  source=DIR         the folder, where the command line does not name it\n");
     printf("  transport=NAME     how requests travel: auto, uring, ring or poll\n"
            "  depth=N            requests open at once\n"
-           "  workers=N          threads, each with a channel of its own\n"
+           "  queue_depth=N      over uring: requests of one CPU open at once\n"
+           "  workers=N          threads, each with a channel and a share of the CPUs; cpus or 0: as many as CPUs\n"
            "  max_write=N        the most bytes of one write\n"
            "  writeback_cache    let the kernel cache writes\n"
            "  and the usual mount options: ro, allow_other, fsname=NAME, ...\n");
@@ -134,6 +135,17 @@ static bool take_number(const char *value, uint32_t maximum, uint32_t *number)
     return true;
 }
 
+static bool take_workers(const char *value, uint32_t *workers)
+{
+    uint64_t wide = 0;
+    if (value == NULL || (strcmp(value, "cpus") != 0 && !program_parse_number(value, WORKERS_MAX, &wide)))
+        return false;
+    if (wide == 0)
+        wide = fusewire_worker_count();
+    *workers = wide < WORKERS_MAX ? (uint32_t)wide : WORKERS_MAX;
+    return true;
+}
+
 static bool take_transport(const char *value, uint32_t *transport)
 {
     for (uint32_t i = 0; i < sizeof transports / sizeof transports[0]; i++) {
@@ -161,7 +173,9 @@ static int take_option(struct settings *settings, char *option, const char *raw)
     } else if (strcmp(option, "depth") == 0) {
         good = take_number(value, UINT32_MAX, &settings->depth);
     } else if (strcmp(option, "workers") == 0) {
-        good = take_number(value, WORKERS_MAX, &settings->workers);
+        good = take_workers(value, &settings->workers);
+    } else if (strcmp(option, "queue_depth") == 0) {
+        good = take_number(value, UINT32_MAX, &settings->queue_depth);
     } else if (strcmp(option, "max_write") == 0) {
         good = take_number(value, UINT32_MAX, &settings->max_write);
     } else if (strcmp(option, "writeback_cache") == 0) {

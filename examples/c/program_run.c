@@ -17,7 +17,8 @@ enum {
     BATCH = 64,                     /* requests per turn of the loop */
     STOP_MILLISECONDS = 2000,       /* how long a stop waits for the mount to go, at rest ... */
     WRITEBACK_MILLISECONDS = 30000, /* ... and while the kernel still writes back what it had cached */
-    AGAIN_MILLISECONDS = 200        /* signals that come closer together than this are one */
+    AGAIN_MILLISECONDS = 200,       /* signals that come closer together than this are one */
+    CPUS_SIZE = 4096                /* a list of CPUs */
 };
 
 /* One thread of the loop, with its channel. The first is the main thread. */
@@ -141,6 +142,8 @@ static void worker_serve(struct worker *worker, struct stop *stop)
 {
     struct run *run = worker->run;
     const struct program *program = run->settings->program;
+    if (run->settings->workers > 1)
+        fusewire_pin(worker->connection); /* where it cannot, its CPUs are served from others */
     if (program->serve != NULL)
         worker->end = program->serve(program->context, worker->connection);
     else
@@ -161,12 +164,24 @@ static void *worker_main(void *argument)
     return NULL;
 }
 
+/* Gives a worker, one of several, its share of the CPUs; one alone serves them all. `list` is to be kept. */
+static int share_cpus(const struct settings *settings, uint32_t index, fusewire_options *options, char list[CPUS_SIZE])
+{
+    if (settings->workers == 1)
+        return 0;
+    options->cpus = list;
+    return fusewire_worker_cpus(index, settings->workers, list, CPUS_SIZE);
+}
+
 /* Clones first, so that what fails is known before there are threads. 0 or -1 with the words printed to `words`. */
 static int workers_start(struct run *run, char *words, size_t size)
 {
     const struct settings *settings = run->settings;
     for (uint32_t i = 1; i < settings->workers; i++) {
-        if (fusewire_clone(&run->workers[i].connection, run->workers[0].connection, NULL) < 0) {
+        char cpus[CPUS_SIZE];
+        fusewire_options options = {.size = sizeof options};
+        if (share_cpus(settings, i, &options, cpus) < 0 ||
+            fusewire_clone(&run->workers[i].connection, run->workers[0].connection, &options) < 0) {
             snprintf(words, size, "%s", fusewire_last_error());
             return -1;
         }
@@ -213,13 +228,19 @@ static int open_connection(const struct settings *settings, fusewire_connection 
         .without_capabilities = program->without_capabilities,
         .transport = settings->transport,
         .depth = settings->depth,
+        .queue_depth = settings->queue_depth,
         .max_write = settings->max_write,
     };
     if (settings->writeback_cache)
         options.capabilities |= FUSEWIRE_CAP(WRITEBACK_CACHE);
-    int result = fusewire_open(connection, settings->mountpoint, &options);
+    char cpus[CPUS_SIZE];
+    int result = share_cpus(settings, 0, &options, cpus);
+    if (result == 0)
+        result = fusewire_open(connection, settings->mountpoint, &options);
     if (result < 0)
         snprintf(words, size, "%s", fusewire_last_error());
+    else if (settings->debug)
+        fprintf(stderr, "%s: %s\n", program->name, fusewire_describe_transport(*connection));
     return result;
 }
 
@@ -314,6 +335,7 @@ static void sum_statistics(fusewire_statistics *sum, const fusewire_statistics *
     sum->open += more->open;
     sum->open_peak += more->open_peak;
     sum->memory += more->memory;
+    sum->queues += more->queues;
 }
 
 /* After the end: what it was, in the exit status. */

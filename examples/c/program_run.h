@@ -12,6 +12,7 @@ struct settings {
     char *mount_options; /* for the library; NULL for none */
     uint32_t transport;
     uint32_t depth;
+    uint32_t queue_depth;
     uint32_t max_write;
     uint32_t workers;
     bool writeback_cache;

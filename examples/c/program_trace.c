@@ -101,10 +101,12 @@ void trace_statistics(int fd, const struct program *program, uint32_t workers, c
             "\nopen %" PRIu32 "\nopen_peak %" PRIu32 "\ninterrupts %" PRIu64 "\nretrieved %" PRIu64
             "\nnotifications %" PRIu64 "\nnotifications_failed %" PRIu64 "\nreplies_gone %" PRIu64
             "\nreplies_failed %" PRIu64 "\nmalformed %" PRIu64 "\nbatches %" PRIu64 "\nsystem_calls %" PRIu64
-            "\nmemory %" PRIu64 "\ntransport_reason %s\n\n",
+            "\nmemory %" PRIu64 "\nqueues %" PRIu32 "\nqueue_depth %" PRIu32 "\npayload_size %" PRIu64
+            "\ntransport_reason %s\n\n",
             program->name, workers, transport_name(statistics->transport), statistics->read, statistics->answered,
             statistics->forgets, statistics->open, statistics->open_peak, statistics->interrupts, statistics->retrieved,
             statistics->notifications, statistics->notifications_failed, statistics->replies_gone,
             statistics->replies_failed, statistics->malformed, statistics->batches, statistics->system_calls,
-            statistics->memory, statistics->transport_reason);
+            statistics->memory, statistics->queues, statistics->queue_depth, statistics->payload_size,
+            statistics->transport_reason);
 }

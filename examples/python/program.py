@@ -54,8 +54,9 @@ def main(make, *, name, description, own_options="", mount_options="", capabilit
         usage="%(prog)s [SOURCE] MOUNTPOINT [-f] [-d] [-o opt,...]",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=f"""options of -o:
-  transport=auto|ring|poll  how requests travel
+  transport=NAME            how requests travel: auto, uring, ring or poll
   depth=N                   requests open at once
+  queue_depth=N             over uring: requests of one CPU open at once
   max_write=N               bytes of one write request
 {own_options}  and those of mount(8) and mount.fuse3(8): ro, allow_other, fsname=NAME, default_permissions ...""",
     )
@@ -71,10 +72,10 @@ def main(make, *, name, description, own_options="", mount_options="", capabilit
 
     options = Options(arguments.options)
     transport = options.take("transport", "auto")
-    if transport not in ("auto", "ring", "poll", "uring"):
-        raise SystemExit(f"{program_name()}: -o transport={transport}: there are auto, ring and poll")
-    numbers = {key: options.take(key, 0, int) for key in ("depth", "max_write")}
-    if options.take("workers", 1, int) != 1:
+    if transport not in ("auto", "uring", "ring", "poll"):
+        raise SystemExit(f"{program_name()}: -o transport={transport}: there are auto, uring, ring and poll")
+    numbers = {key: options.take(key, 0, int) for key in ("depth", "queue_depth", "max_write")}
+    if options.take("workers", "1") != "1":
         raise SystemExit(f"{program_name()}: -o workers: this filesystem lives in one process")
     filesystem = make(options, source)
 

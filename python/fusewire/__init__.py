@@ -11,7 +11,7 @@ mount returns a Connection; its docstring describes the three heights at which i
 
 from . import constants as _constants
 from ._core import lib as _lib
-from .connection import Connection, adopt, mount, open_device
+from .connection import Connection, adopt, mount, open_device, worker_count, worker_cpus
 from .constants import *  # noqa: F403
 from .errors import Aborted, Ended, ReplyRefused, Stopped, Unmounted
 from .request import Request
@@ -43,5 +43,7 @@ __all__ = [
     "library_version",
     "mount",
     "open_device",
+    "worker_count",
+    "worker_cpus",
 ]
 __all__ += _constants.__all__

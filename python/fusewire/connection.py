@@ -15,13 +15,13 @@ from typing import Any
 
 from ._core import ffi, lib
 from .constants import Transport
-from .errors import ReplyRefused, Stopped, Unmounted, check, failure, read_failure, refused
+from .errors import ReplyRefused, Stopped, Unmounted, check, failure, read_failure, refused, string
 from .options import mount_options, open_options
 from .replies import ENCODERS
 from .request import NAMED, UNANSWERED, OwnedRequest, Request
 from .types import Session, Statistics, timeout_parts
 
-__all__ = ["Connection", "adopt", "mount", "open_device"]
+__all__ = ["Connection", "adopt", "mount", "open_device", "worker_count", "worker_cpus"]
 
 #: Requests per batch. Batches grow with the load; a record is some 300 bytes.
 BATCH = 32
@@ -119,17 +119,34 @@ class Connection:
         if self._handle:
             lib.fusewire_wake(self._handle)
 
-    def clone(self, *, transport: str | int | None = None, depth: int = 0, buffers: int = 0) -> Connection:
+    def clone(
+        self,
+        *,
+        transport: str | int | None = None,
+        cpus: str | Iterable[int] | None = None,
+        depth: int = 0,
+        buffers: int = 0,
+        queue_depth: int = 0,
+    ) -> Connection:
         """A second channel to the same mount: what is read from it has to be answered on it. It belongs to the thread
-        and process that first read from it: clone in the parent, fork, use it in the child and close it in the
-        parent."""
-        options, _keep = open_options(transport=transport or "auto", depth=depth, buffers=buffers)
+        and process that first read from it: clone in the parent, fork, use it in the child, and close it in the parent
+        when the child has ended. A child that has died is replaced so: make another clone for the same CPUs, close the
+        old one, then fork. What the dead one had read and not answered ends with EIO (or ECONNABORTED).
+
+        What is not given is as in the original; worker_cpus gives `cpus` for one of several workers."""
+        options, _keep = open_options(
+            transport=transport or "auto", cpus=cpus, depth=depth, buffers=buffers, queue_depth=queue_depth
+        )
         out = ffi.new("fusewire_connection **")
-        given = ffi.NULL if transport is None and not depth and not buffers else options
-        check(lib.fusewire_clone(out, self._open_handle(), given))
+        check(lib.fusewire_clone(out, self._open_handle(), options))
         clone = Connection(out[0])
         clone._entry[0] = self._entry[0]
         return clone
+
+    def pin(self) -> None:
+        """Binds the calling thread to the CPUs that the connection serves; where they have no queues of their own (the
+        mount does not use FUSE-over-io_uring) it does nothing. OSError where none of them can be used."""
+        check(lib.fusewire_pin(self._open_handle()))
 
     # ---- What it is ----
 
@@ -148,13 +165,17 @@ class Connection:
         check(lib.fusewire_negotiated(self._open_handle(), c))
         return Session(*(getattr(c, field) for field in Session._fields))
 
+    def describe_transport(self) -> str:
+        """A line for a log: how requests travel, and why not by a better transport."""
+        return string(lib.fusewire_describe_transport(self._open_handle()))
+
     def stats(self) -> Statistics:
         c = ffi.new("fusewire_statistics *")
         c.size = ffi.sizeof("fusewire_statistics")
         check(lib.fusewire_stats(self._open_handle(), c))
         values = {field: getattr(c, field) for field in Statistics._fields}
         values["transport"] = Transport(c.transport).name.lower()
-        values["transport_reason"] = ffi.string(c.transport_reason).decode("utf-8", "replace")
+        values["transport_reason"] = string(c.transport_reason)
         return Statistics(**values)
 
     # ---- Reading ----
@@ -363,6 +384,26 @@ def _open(path: Any, options: tuple[Any, list[Any]], attr_timeout: float, entry_
     return Connection(out[0], attr_timeout, entry_timeout)
 
 
+def worker_count() -> int:
+    """How many workers are of use: the number of CPUs that this thread may run on."""
+    return int(lib.fusewire_worker_count())
+
+
+def worker_cpus(index: int, count: int) -> str:
+    """The CPUs of worker `index` (from 0) of `count`, for the `cpus` of mount and clone. Every CPU of the machine,
+    online or not, is in one share.
+
+        with fusewire.mount(path, cpus="") as connection:
+            count = fusewire.worker_count()
+            clones = [connection.clone(cpus=fusewire.worker_cpus(i, count)) for i in range(count)]
+
+    Each clone is then served by a thread or a forked process of its own, which calls its pin() first. A CPU's clients
+    wait until somebody serves it."""
+    text = ffi.new("char[]", 1 << 16)
+    check(lib.fusewire_worker_cpus(index, count, text, len(text)))
+    return string(text)
+
+
 def mount(
     path: str | bytes | os.PathLike[Any],
     *,
@@ -386,15 +427,22 @@ def mount(
     time_gran: int = 0,
     max_stack_depth: int = 0,
     request_timeout: int = 0,
+    queue_depth: int = 0,
+    cpus: str | Iterable[int] | None = None,
     report_failures: bool = False,
 ) -> Connection:
     """Mounts a filesystem on `path` and returns its connection, which is to be served; closing it unmounts. A path of
     the form /dev/fd/N adopts a descriptor that the caller's parent mounted.
 
-    `options` are further mount options, as after mount's -o. `transport` is "auto", "poll" or "ring"; `capabilities`
-    are to be asked for beyond the default ones. attr_timeout and entry_timeout say for how many seconds the kernel may
-    rely on attributes and names, where a reply does not say so itself. The rest is as in fusewire_options; 0 is always
-    the library's default. Raises OSError with words that say what to do."""
+    `options` are further mount options, as after mount's -o. `transport` is "auto", "uring" (FUSE-over-io_uring),
+    "ring" (io_uring on /dev/fuse) or "poll"; `capabilities` are to be asked for beyond the default ones. attr_timeout
+    and entry_timeout say for how many seconds the kernel may rely on attributes and names, where a reply does not say
+    so itself.
+
+    `cpus` is for workers, which over "uring" each serve the clients of their share of the CPUs: those of this
+    connection, as "0,2-5" or as numbers; "" for none, where clones serve them all. `queue_depth` is how many requests
+    of one CPU can be open. The rest is as in fusewire_options; 0 is always the library's default. Raises OSError with
+    words that say what to do."""
     flags = {"allow_other": allow_other, "default_permissions": default_permissions, "ro": read_only}
     return _open(
         path,
@@ -404,6 +452,7 @@ def mount(
             capabilities=capabilities,
             without_capabilities=without_capabilities,
             report_failures=report_failures,
+            cpus=cpus,
             depth=depth,
             buffers=buffers,
             max_write=max_write,
@@ -413,6 +462,7 @@ def mount(
             time_gran=time_gran,
             max_stack_depth=max_stack_depth,
             request_timeout=request_timeout,
+            queue_depth=queue_depth,
         ),
         attr_timeout,
         entry_timeout,
@@ -429,10 +479,21 @@ def adopt(
     entry_timeout: float = 1.0,
     depth: int = 0,
     buffers: int = 0,
+    queue_depth: int = 0,
+    cpus: str | Iterable[int] | None = None,
 ) -> Connection:
     """A connection over a /dev/fuse descriptor that somebody else mounts; the caller keeps and closes its own.
     `session` is what a predecessor's INIT agreed upon; with `raw` INIT and all that follows is the caller's."""
-    options = open_options(session=session, fd=fd, raw=raw, transport=transport, depth=depth, buffers=buffers)
+    options = open_options(
+        session=session,
+        fd=fd,
+        raw=raw,
+        transport=transport,
+        cpus=cpus,
+        depth=depth,
+        buffers=buffers,
+        queue_depth=queue_depth,
+    )
     return _open(None, options, attr_timeout, entry_timeout)
 
 
@@ -444,7 +505,11 @@ def open_device(
     entry_timeout: float = 1.0,
     depth: int = 0,
     buffers: int = 0,
+    queue_depth: int = 0,
+    cpus: str | Iterable[int] | None = None,
 ) -> Connection:
     """Opens /dev/fuse only: mount device_fd(), then read."""
-    options = open_options(raw=raw, transport=transport, depth=depth, buffers=buffers)
+    options = open_options(
+        raw=raw, transport=transport, cpus=cpus, depth=depth, buffers=buffers, queue_depth=queue_depth
+    )
     return _open(None, options, attr_timeout, entry_timeout)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import Any
 
 from ._core import ffi, lib
 
@@ -34,10 +35,15 @@ class ReplyRefused(OSError):
 _ENDS = {errno.ENODEV: Unmounted, errno.ECONNABORTED: Aborted, errno.ESHUTDOWN: Stopped}
 
 
+def string(words: Any) -> str:
+    """What the library says in words."""
+    raw: bytes = ffi.string(words)
+    return raw.decode("utf-8", "replace")
+
+
 def last_words() -> str:
     """This thread's last error of the library, in words."""
-    words: bytes = ffi.string(lib.fusewire_last_error())
-    return words.decode("utf-8", "replace")
+    return string(lib.fusewire_last_error())
 
 
 def failure(code: int, path: str | None = None) -> OSError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import index
 from typing import Any
 
 from ._core import ffi, lib
@@ -34,6 +35,15 @@ def _bits(capabilities: Iterable[int]) -> int:
     return bits
 
 
+def _cpu_list(cpus: str | Iterable[int]) -> bytes:
+    if not isinstance(cpus, str):
+        numbers = [index(cpu) for cpu in cpus]
+        if numbers and min(numbers) < 0:
+            raise ValueError(f"there is no CPU {min(numbers)}")
+        cpus = ",".join(map(str, numbers))
+    return cpus.encode()
+
+
 def _transport(transport: str | int) -> int:
     if isinstance(transport, int):
         return transport
@@ -54,6 +64,7 @@ def open_options(
     fd: int | None = None,
     raw: bool = False,
     report_failures: bool = False,
+    cpus: str | Iterable[int] | None = None,
     **numbers: int,
 ) -> tuple[Any, list[Any]]:
     """A fusewire_options, and what has to be kept alive while it is in use. `numbers` are fields of their own."""
@@ -66,6 +77,9 @@ def open_options(
     if session is not None:
         keep.append(ffi.new("fusewire_session *", (ffi.sizeof("fusewire_session"), *session)))
         c.session = keep[-1]
+    if cpus is not None:
+        keep.append(ffi.new("char[]", _cpu_list(cpus)))
+        c.cpus = keep[-1]
     c.transport = _transport(transport)
     c.capabilities = _bits(capabilities)
     c.without_capabilities = _bits(without_capabilities)

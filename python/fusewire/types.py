@@ -325,3 +325,6 @@ class Statistics(NamedTuple):
     buffers_used: int
     memory: int
     transport_reason: str  #: why the transports above it were not taken
+    queues: int  #: over uring: CPUs that this connection serves
+    queue_depth: int  #: over uring: requests of one CPU that can be open
+    payload_size: int  #: over uring: bytes of the largest request or reply

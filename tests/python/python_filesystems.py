@@ -56,3 +56,19 @@ class Waiting(Files):
             self.outcome = "cancelled"
             raise
         return b""
+
+
+def answer(filesystem, request):
+    """What serve does, by hand."""
+    handler = getattr(filesystem, request.operation, None)
+    if request.answered:
+        return
+    if handler is None:
+        request.reply_error(errno.ENOSYS)
+        return
+    try:
+        result = handler(request)
+    except OSError as error:
+        request.reply_error(error.errno)
+    else:
+        request.reply(result)

@@ -186,6 +186,6 @@ def serve(fork, transport):
     return start
 
 
-@pytest.fixture(params=["poll", "ring"])
+@pytest.fixture(params=["poll", "ring", "uring"])
 def transport(request):
     return request.param

@@ -110,6 +110,7 @@ def test_debug_says_what_happens(folder):
     [
         (["-o", "no_such_option"], "no_such_option"),
         (["-o", "depth=many"], "depth=many"),
+        (["-o", "queue_depth=many"], "queue_depth=many"),
         (["-o", "transport=pigeon"], "pigeon"),
         (["-o", "size=0"], "size=0"),
         (["-o", "workers=2"], "one process"),

@@ -337,7 +337,7 @@ class Slow(Files):
 
 
 def test_many_handlers_wait_at_once(serve):
-    server = serve(Slow(), max_background=200)
+    server = serve(Slow(), max_background=200, queue_depth=Slow.CLIENTS)
     results = []
 
     def client():

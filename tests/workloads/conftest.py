@@ -6,9 +6,20 @@ import tempfile
 import pytest
 from workload_mount import EXAMPLE_FILESYSTEMS, Mounted, PythonMemfs
 
-from harness import sanitizers
+from harness import cpus, sanitizers
 
-TRANSPORTS = ["poll", "ring"]
+needs_two_cpus = pytest.mark.skipif(len(cpus.usable()) < 2, reason="needs two CPUs")
+
+# How the examples in C serve: a transport and further options, and what that takes.
+WAYS = {
+    "poll": (["poll"], []),
+    "ring": (["ring"], []),
+    "uring": (["uring"], [pytest.mark.needs_uring]),
+    "workers": (["uring", "workers=cpus"], [pytest.mark.needs_uring, needs_two_cpus]),
+}
+
+# A long test takes each way once.
+LONG = {"memfs": ["poll", "uring"], "passthrough": ["ring", "workers"]}
 
 
 def pytest_collection_modifyitems(items):
@@ -20,8 +31,15 @@ def pytest_collection_modifyitems(items):
 
 def pytest_generate_tests(metafunc):
     if "mounted" in metafunc.fixturenames:
-        kinds = [(filesystem, transport) for filesystem in EXAMPLE_FILESYSTEMS for transport in TRANSPORTS]
-        metafunc.parametrize("mounted", kinds, indirect=True, ids=["-".join(kind) for kind in kinds])
+        is_long = metafunc.definition.get_closest_marker("long")
+        kinds = [
+            pytest.param((filesystem, *WAYS[way][0]), id=f"{filesystem}-{way}", marks=WAYS[way][1])
+            for filesystem in EXAMPLE_FILESYSTEMS
+            for way in (LONG[filesystem] if is_long else WAYS)
+        ]
+        metafunc.parametrize("mounted", kinds, indirect=True)
+    if "python_mounted" in metafunc.fixturenames:
+        metafunc.parametrize("python_mounted", ["ring", "uring"], indirect=True)
 
 
 @pytest.fixture
@@ -49,7 +67,7 @@ def mounted(request):
 
 
 @pytest.fixture
-def python_mounted():
+def python_mounted(request):
     if sanitizers():
         pytest.skip("leaks of the interpreter itself would count, with sanitizers")
-    yield from mounted_in(PythonMemfs)
+    yield from mounted_in(PythonMemfs, request.param)

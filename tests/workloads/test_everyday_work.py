@@ -328,7 +328,7 @@ def test_fio_verifies(mounted, engine, direct):
 
 
 def test_dbench(mounted):
-    output = mounted.run("dbench", "-t", "5", "-D", ".", "8")
+    output = mounted.run("dbench", "-t", "3", "-D", ".", "8")
     assert "Throughput" in output and "8 clients" in output
     assert not [line for line in output.splitlines() if "fail" in line.lower() or "error" in line.lower()], output
 

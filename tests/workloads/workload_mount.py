@@ -19,7 +19,7 @@ DROP_CACHES = pathlib.Path("/proc/sys/vm/drop_caches")
 class Mounted:
     """A server in the foreground, mounted at `path`."""
 
-    def __init__(self, folder, filesystem, transport):
+    def __init__(self, folder, filesystem, transport, *options):
         self.folder = pathlib.Path(folder)
         self.path = self.folder / "mount"
         self.path.mkdir()
@@ -34,7 +34,7 @@ class Mounted:
             source = self.folder / "source"
             source.mkdir()
             self.command.append(source)
-        self.command += [self.path, "-f", "-o", f"transport={transport}"]
+        self.command += [self.path, "-f", "-o", ",".join([f"transport={transport}", *options])]
         self.environment = child_environment(FUSEWIRE_STATS=str(self.statistics))
 
     def start(self):
@@ -159,11 +159,12 @@ class Mounted:
 class PythonMemfs(Mounted):
     """examples/python/memfs.py, which keeps no statistics."""
 
-    def __init__(self, folder):
-        super().__init__(folder, "memfs", "auto")
+    def __init__(self, folder, transport):
+        super().__init__(folder, "memfs", transport)
         environment = ROOT / ".venv" / "bin" / "python3"
         python = environment if environment.exists() else pathlib.Path("/usr/bin/python3")
-        self.command = [python, ROOT / "examples" / "python" / "memfs.py", self.path, "-f"]
+        self.command = [python, ROOT / "examples" / "python" / "memfs.py", self.path, "-f",
+                        "-o", f"transport={transport}"]
         self.environment = child_environment(PYTHONPATH=str(BUILD / "python"))
 
     def check_statistics(self):
