@@ -97,6 +97,8 @@ int fusewire_notify_retrieve(fusewire_connection *connection, uint64_t nodeid, u
         return error;
     const fusewire_session *session = family_session(connection->family);
     if (session != NULL && wire_over_io_uring(session->capabilities)) {
+        const size_t most = family_payload_used(connection->family) - WIRE_URING_RETRIEVED_HEADER;
+        size = size < most ? size : (uint32_t)most; /* the kernel does not look whether it has the room */
         if (notify_unique >> WIRE_URING_RETRIEVE_BITS != 0)
             return fail(-ERANGE, "over FUSE-over-io_uring notify_unique has to be below 2^60");
         notify_unique = wire_uring_retrieve(notify_unique);

@@ -14,6 +14,11 @@ static int write_notification(fusewire_connection *connection, const void *head,
         return fail(error, "the notification is malformed: %s", why);
     if (!connection->agreed && (connection->flags & FUSEWIRE_OPEN_RAW) == 0)
         return fail(-EAGAIN, "the kernel takes no notifications before INIT is over");
+    const fusewire_session *session = family_session(connection->family);
+    if (session != NULL && wire_over_io_uring(session->capabilities) &&
+        wire_uring_retrieve_size(head, head_size) >
+            family_payload_used(connection->family) - WIRE_URING_RETRIEVED_HEADER)
+        return fail(-ERANGE, "more than a ring entry has room for is retrieved");
     return notifier_send(connection, head, head_size, body, body_size, may_block,
                          (flags & FUSEWIRE_WRITE_OUTCOME) != 0);
 }

@@ -156,10 +156,11 @@ static int learn_dialect(struct fusewire_connection *c, const void *head, size_t
         memcpy(reply + from_head, body, from_body);
     if (wire_init_dialect(reply, from_head + from_body, &dialect) != 0)
         return 0;
+    /* Its sizes might be such as make the kernel fail. */
+    if (wire_over_io_uring(dialect.capabilities))
+        return fail(-EINVAL, "a raw session goes over /dev/fuse: leave OVER_IO_URING out of INIT's reply");
     if (c->transport->follow_init != NULL)
         c->transport->follow_init(c, dialect.capabilities);
-    else if (wire_over_io_uring(dialect.capabilities))
-        return fail(-EINVAL, "OVER_IO_URING makes clients wait for a ring: only with the transport uring");
     c->dialect = dialect;
     c->agreed = true;
     return 0;

@@ -141,11 +141,24 @@ static int check_session(const struct fusewire_connection *c)
     return 0;
 }
 
+/* With a payload too small for a large extended attribute any client could bring the kernel down. */
+static int check_payload(const struct fusewire_connection *c)
+{
+    const fusewire_session expected = {.max_write = c->wishes.max_write, .max_pages = WIRE_URING_PAYLOAD_MIN / 4096};
+    return entries_payload_used(&expected) >= WIRE_URING_PAYLOAD_MIN
+               ? 0
+               : fail(-ENOTSUP, "max_write has to be at least %d where fs.fuse.max_pages_limit is below 17",
+                      WIRE_URING_PAYLOAD_MIN);
+}
+
 static int prepare(struct fusewire_connection *c)
 {
-    int error = ask_parameter();
+    /* A session that has agreed on it goes on with it, whatever the parameter says by now. */
+    int error = family_session(c->family) != NULL ? 0 : ask_parameter();
     if (error == 0 || error == -EAGAIN)
         error = check_session(c);
+    if (error == 0)
+        error = check_payload(c);
     if (error == 0)
         error = conn_make_entries(c, false);
     struct uring_state *state = error == 0 ? calloc(1, sizeof *state) : NULL;
@@ -183,7 +196,7 @@ static void drop(struct fusewire_connection *c)
 static int start(struct fusewire_connection *c)
 {
     struct uring_state *state = c->transport_state;
-    int error = ask_parameter() == -EAGAIN ? probe(c) : 0;
+    int error = family_session(c->family) == NULL && ask_parameter() == -EAGAIN ? probe(c) : 0;
     if (error == 0)
         error = poll_open(&state->poll, c);
     if (error != 0) {
@@ -413,6 +426,8 @@ static int register_entries(struct fusewire_connection *c, bool inherited)
 static int begin(struct fusewire_connection *c)
 {
     struct uring_state *state = c->transport_state;
+    for (uint32_t i = 0; i < c->entries->count; i++)
+        c->entries->all[i].payload_capacity = (uint32_t)family_payload_used(c->family);
     state->serving = true;
     state->owner = pthread_self();
     const bool inherited = c->entries->user != NULL && atomic_exchange(&c->entries->user->pid, getpid()) != 0;

@@ -3,6 +3,7 @@
 #include "ring.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -72,6 +73,23 @@ void entries_destroy(struct ring_entries *entries)
     if (entries->memory != NULL)
         munmap(entries->memory, entries->size);
     free(entries);
+}
+
+size_t entries_payload_used(const fusewire_session *session)
+{
+    /* fuse's ring->max_payload_sz: of max_pages no more than the administrator allows. */
+    enum { USUAL_LIMIT = 256, LEAST = 8192 };
+    unsigned limit = USUAL_LIMIT;
+    FILE *file = fopen("/proc/sys/fs/fuse/max_pages_limit", "re");
+    if (file != NULL) {
+        if (fscanf(file, "%u", &limit) != 1)
+            limit = USUAL_LIMIT;
+        fclose(file);
+    }
+    const size_t pages = session->max_pages < limit ? session->max_pages : limit;
+    size_t used = pages * (size_t)sysconf(_SC_PAGESIZE);
+    used = used < session->max_write ? session->max_write : used;
+    return used < LEAST ? LEAST : used;
 }
 
 static uint64_t *mark_of(const struct ring_entry *entry)

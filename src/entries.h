@@ -48,6 +48,10 @@ int entries_create(struct ring_entries **entries, const struct queues *queues, u
                    size_t payload_capacity, bool shared);
 void entries_destroy(struct ring_entries *entries);
 
+/* How many bytes of a payload the kernel uses in a session: it takes no notice of larger ones, and must never have to
+ * copy more. */
+size_t entries_payload_used(const fusewire_session *session);
+
 /* Does the entry hold a request whose reply was not seen to reach the kernel? For who looks at a dead process's
  * entries. False alarms are possible: of replies that were just on their way. */
 bool entry_is_open(const struct ring_entry *entry);

@@ -1,4 +1,5 @@
 #include "family.h"
+#include "entries.h"
 #include "queues.h"
 
 #include <errno.h>
@@ -30,6 +31,7 @@ struct family_state {
     atomic_ullong interrupts_posted;
     struct interrupt interrupts[INTERRUPTS];
     fusewire_session session;
+    size_t payload_used;
     struct served queues[QUEUES_MAX];
 };
 
@@ -97,6 +99,7 @@ bool family_stopped(const struct family *family)
 void family_agree(struct family *family, const fusewire_session *session)
 {
     family->state->session = *session;
+    family->state->payload_used = entries_payload_used(session);
     atomic_store(&family->state->agreed, true);
 }
 
@@ -116,6 +119,11 @@ bool family_queue_begin(struct family *family, uint16_t queue)
 void family_queue_end(struct family *family, uint16_t queue)
 {
     atomic_fetch_sub(&family->state->queues[queue].count, 1);
+}
+
+size_t family_payload_used(const struct family *family)
+{
+    return family->state->payload_used;
 }
 
 void family_post_interrupt(struct family *family, uint64_t unique)

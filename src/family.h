@@ -31,6 +31,9 @@ void family_agree(struct family *family, const fusewire_session *session);
 /* NULL before INIT. */
 const fusewire_session *family_session(const struct family *family);
 
+/* How many bytes of a ring entry's payload the kernel uses, which is settled when INIT is. */
+size_t family_payload_used(const struct family *family);
+
 /* A member begins, or ends, to serve this queue of FUSE-over-io_uring. The first says whether others have done so and
  * none seems to live any more. */
 bool family_queue_begin(struct family *family, uint16_t queue);

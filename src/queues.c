@@ -167,16 +167,10 @@ int queues_share(char *list, size_t size, uint32_t index, uint32_t count)
 
 int queues_pin(const struct queues *queues)
 {
-    cpu_set_t *set = CPU_ALLOC(QUEUES_MAX);
-    size_t size = CPU_ALLOC_SIZE(QUEUES_MAX);
-    if (set == NULL)
-        return -ENOMEM;
-    CPU_ZERO_S(size, set);
+    cpu_set_t set[QUEUES_MAX / CPU_SETSIZE] = {0};
     for (uint32_t i = 0; i < queues->count; i++)
-        CPU_SET_S(queues->numbers[i], size, set);
-    int error = sched_setaffinity(0, size, set) == 0 ? 0 : -errno;
-    CPU_FREE(set);
-    return error;
+        CPU_SET_S(queues->numbers[i], sizeof set, set);
+    return sched_setaffinity(0, sizeof set, set) == 0 ? 0 : -errno;
 }
 
 int queues_node(uint16_t queue)

@@ -33,7 +33,8 @@ int queues_share(char *list, size_t size, uint32_t index, uint32_t count);
 /* How many CPUs this thread may run on. */
 uint32_t queues_usable(void);
 
-/* Binds the calling thread to the CPUs of these queues, as far as they are online. Negative errno. */
+/* Binds the calling thread to the CPUs of these queues, as far as they are online. Negative errno.
+ * Async-signal-safe. */
 int queues_pin(const struct queues *queues);
 
 /* The memory node of the queue's CPU; -1 where the machine has only one, or does not say. */

@@ -60,6 +60,11 @@ static void choose_sizes(fusewire_session *session, const struct wire_wishes *wi
     session->max_write = wishes->max_write;
     if (has(session->capabilities, FUSEWIRE_CAP_MAX_PAGES)) {
         session->max_pages = clamp_16((session->max_write + page - 1) / page);
+        /* The kernel does not check that a request fits into a ring entry's payload, which is at least so many pages.
+         */
+        const uint32_t least = (WIRE_URING_PAYLOAD_MIN + page - 1) / page;
+        if (has(session->capabilities, FUSEWIRE_CAP_OVER_IO_URING) && session->max_pages < least)
+            session->max_pages = least;
     } else {
         session->max_pages = DEFAULT_MAX_PAGES;
         session->max_write = smaller(session->max_write, DEFAULT_MAX_PAGES * page);

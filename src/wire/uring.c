@@ -59,6 +59,17 @@ void wire_uring_reply(void *memory, const void *reply_header, size_t payload_siz
     header->payload_size = (uint32_t)payload_size;
 }
 
+uint32_t wire_uring_retrieve_size(const void *head, size_t size)
+{
+    struct wire_out_header header;
+    struct wire_notify_retrieve retrieve;
+    if (size < sizeof header + sizeof retrieve)
+        return 0;
+    memcpy(&header, head, sizeof header);
+    memcpy(&retrieve, (const unsigned char *)head + sizeof header, sizeof retrieve);
+    return header.error == WIRE_NOTIFY_RETRIEVE ? retrieve.size : 0;
+}
+
 size_t wire_uring_command(void *command, uint16_t queue, uint64_t commit_id)
 {
     struct {

@@ -124,7 +124,11 @@ int wire_check_reply(const struct wire_expected *expected, const struct wire_dia
 enum {
     WIRE_URING_HEADER = 288,
     WIRE_URING_PREFIX_MAX = WIRE_IN_HEADER + 128, /* of a message: what stands before the payload */
-    WIRE_URING_COMMAND = 24                       /* what a submission carries */
+    WIRE_URING_COMMAND = 24,                      /* what a submission carries */
+    /* The largest request without data of its own: a SETXATTR of 64 KiB and a name. A payload that is smaller than a
+     * request makes the kernel fail (BUG in fuse_copy_fill; Linux 6.18). */
+    WIRE_URING_PAYLOAD_MIN = 17 * 4096,
+    WIRE_URING_RETRIEVED_HEADER = 40 /* stands in the payload, before the data of a NOTIFY_REPLY */
 };
 
 /* The commands that an io_uring submission can give to /dev/fuse. */
@@ -166,6 +170,9 @@ uint64_t wire_uring_unique(const void *header);
 /* Puts a reply's header (WIRE_OUT_HEADER bytes) and the size of its body, which stands in the payload, into the entry's
  * header. */
 void wire_uring_reply(void *header, const void *reply_header, size_t payload_size);
+/* How many bytes a RETRIEVE message asks for; 0 for any other notification. `head` holds its fixed part if `size` does.
+ */
+uint32_t wire_uring_retrieve_size(const void *head, size_t size);
 /* Fills a submission's command (WIRE_URING_COMMAND bytes) and returns its size; `commit_id` 0 to register. */
 size_t wire_uring_command(void *command, uint16_t queue, uint64_t commit_id);
 
