@@ -78,9 +78,12 @@ static int ask_parameter(void)
 {
     char value = '\0';
     FILE *parameter = fopen("/sys/module/fuse/parameters/enable_uring", "re");
+    if (parameter == NULL && (errno == EMFILE || errno == ENFILE || errno == ENOMEM))
+        return fail_errno(-errno, "cannot look for FUSE-over-io_uring");
     if (parameter == NULL)
-        return access("/sys/module/fuse", F_OK) == 0 ? fail(-ENOTSUP, "this kernel has no FUSE-over-io_uring")
-                                                     : -EAGAIN;
+        return errno == ENOENT && access("/sys/module/fuse", F_OK) == 0
+                   ? fail(-ENOTSUP, "this kernel has no FUSE-over-io_uring")
+                   : -EAGAIN;
     const bool known = fread(&value, 1, 1, parameter) == 1;
     fclose(parameter);
     if (known && value == 'N')
@@ -284,16 +287,21 @@ static unsigned settle_sent(struct fusewire_connection *c)
     return count;
 }
 
+static bool passes(int error)
+{
+    return error == -EINTR || error == -EAGAIN || error == -EBUSY || error == -ENOMEM;
+}
+
 /* What io_uring_enter said. False when it will never again say anything better; the kernel answers all clients when the
  * connection is closed then. */
 static bool entered(struct fusewire_connection *c, int error)
 {
     struct uring_state *state = c->transport_state;
-    const bool refused = error == -EAGAIN || error == -EBUSY || error == -ENOMEM;
+    const bool refused = passes(error) && error != -EINTR;
     state->refusals = refused ? state->refusals + 1 : 0;
     if (error == 0 || error == -EINTR || (refused && state->refusals <= REFUSALS_MAX))
         return true;
-    conn_end(c, fail_errno(error == -EINTR ? -EIO : error, "io_uring no longer works"));
+    conn_end(c, fail_errno(error, "io_uring no longer works"));
     return false;
 }
 
@@ -403,10 +411,9 @@ static int register_entries(struct fusewire_connection *c, bool inherited)
                     ? uring_end_request(c, state->ring, entry)
                     : entry_submit(state->ring, c->mount.device_fd, entry, WIRE_URING_REGISTER);
     }
-    if (error == 0) {
-        error = ring_progress(state->ring);
-        c->stats.system_calls++;
-    }
+    unsigned tries = 0;
+    while (error == 0 && passes(error = ring_progress(state->ring)) && tries++ < REFUSALS_MAX)
+        error = 0;
     if (error < 0)
         return fail_errno(error, "io_uring takes no commands");
     reap(c);
@@ -478,7 +485,11 @@ static int turn_ring(struct fusewire_connection *c, int timeout)
     const uint64_t calls = ring_system_calls(state->ring);
     int error = wait ? ring_wait(state->ring, 1, timeout) : ring_progress(state->ring);
     c->stats.system_calls += ring_system_calls(state->ring) - calls;
-    if (!entered(c, error) || (error != 0 && error != -EINTR))
+    if (!entered(c, error))
+        return 0;
+    if (error != 0 && state->signal >= 0)
+        eventfd_write(state->signal, 1); /* it was taken back, and what it told of is still to be done */
+    if (error != 0 && error != -EINTR)
         return 0;
     const unsigned count = settle_sent(c);
     /* A wait that sent something does not say that it was interrupted. */
