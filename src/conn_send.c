@@ -37,8 +37,8 @@ void conn_dismiss(struct fusewire_connection *c, struct slot *slot)
         conn_free(c, slot);
         return;
     }
-    if (slot->state == SLOT_TRANSIENT)
-        slot_make_open(&c->slots, slot);
+    if (slot->state == SLOT_OPEN)
+        slot_make_transient(&c->slots, slot);
     slot->expected.kind = WIRE_REPLY_NEVER;
     conn_reply(c, slot, wire_reply_data(slot->head, slot->expected.unique, 0), NULL, 0);
 }
@@ -110,7 +110,8 @@ static bool own_body(struct fusewire_connection *c, struct slot *slot, size_t he
 
 void conn_send_now(struct fusewire_connection *c, struct slot *slot, const struct iovec *pieces, int count)
 {
-    slot->state = SLOT_SENDING;
+    if (slot->state != SLOT_TRANSIENT)
+        slot->state = SLOT_SENDING;
     if (slot->entry != NULL)
         c->transport->commit(c, slot, pieces, count);
     else

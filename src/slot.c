@@ -117,12 +117,6 @@ void slot_make_transient(struct slots *slots, struct slot *slot)
     slot->state = SLOT_TRANSIENT;
 }
 
-void slot_make_open(struct slots *slots, struct slot *slot)
-{
-    slots->open++;
-    slot->state = SLOT_OPEN;
-}
-
 uint64_t slot_id(const struct slots *slots, const struct slot *slot)
 {
     return (uint64_t)slot->generation << GENERATION_SHIFT | (uint64_t)slots->tag << INDEX_BITS | slot->index;

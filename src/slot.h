@@ -81,8 +81,6 @@ void slot_free(struct slots *slots, struct slot *slot);
 
 /* It turned out that this request takes no answer. */
 void slot_make_transient(struct slots *slots, struct slot *slot);
-/* It gets one all the same. */
-void slot_make_open(struct slots *slots, struct slot *slot);
 
 uint64_t slot_id(const struct slots *slots, const struct slot *slot);
 
