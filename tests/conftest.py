@@ -8,19 +8,32 @@ import uuid
 
 import pytest
 
-from harness import mounts
+from harness import mounts, uring
 
 SESSION = "FUSEWIRE_TEST_SESSION"
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "needs_root: mounts by system call, aborts connections, or changes a sysctl")
+    config.addinivalue_line("markers", "needs_uring: uses FUSE-over-io_uring; so does what is parametrized by it")
     os.environ[SESSION] = uuid.uuid4().hex
     if os.geteuid() == 0:
         try:
             mounts.enter_private_namespace()
         except PermissionError:
             pass  # a container may forbid it; then the tests share the namespace that they were started in
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtestloop():
+    with uring.switched_on():
+        yield
+
+
+def needs_uring(item):
+    """Also known by a parameter such as "uring" or "uring-epoll"."""
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return item.get_closest_marker("needs_uring") or any(str(value).startswith("uring") for value in parameters)
 
 
 def why_not(item):
@@ -32,7 +45,7 @@ def why_not(item):
             os.close(os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC))
         except OSError as error:
             return f"/dev/fuse cannot be used here: {error.strerror}"
-    return None
+    return uring.why_not() if needs_uring(item) else None
 
 
 def pytest_runtest_setup(item):

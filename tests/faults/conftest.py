@@ -1,12 +1,17 @@
 """Servers and clients of the fault tests, cleaned up after each test however it ended."""
 
+import contextlib
+import errno
+import pathlib
+
 import pytest
 
-from harness import mounts, until
+from harness import cpus, mounts, until
 from harness.client import Client, Storm
 from harness.server import Server
 
 BUSY_CALLERS = 8
+IO_URING_DISABLED = pathlib.Path("/proc/sys/kernel/io_uring_disabled")
 
 
 def pytest_collection_modifyitems(items):
@@ -16,7 +21,7 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.needs_root)
 
 
-@pytest.fixture(params=["poll", "ring"])
+@pytest.fixture(params=["poll", "ring", "uring"])
 def transport(request):
     return request.param
 
@@ -49,8 +54,8 @@ def client(serve, mountpoint):
     cannot even be killed."""
     clients = []
 
-    def start(body, path=mountpoint):
-        clients.append(Client(body, path))
+    def start(body, path=mountpoint, cpu=None):
+        clients.append(Client(body, path, cpu))
         return clients[-1]
 
     yield start
@@ -66,8 +71,8 @@ def storm(client, serve, mountpoint):
     """Starts many threads that call a file of the mount point."""
     storms = []
 
-    def start(operation, threads, count, name="file"):
-        storms.append(Storm(operation, threads, count, mountpoint / name))
+    def start(operation, threads, count, name="file", cpu=None):
+        storms.append(Storm(operation, threads, count, mountpoint / name, cpu))
         return storms[-1]
 
     yield start
@@ -82,9 +87,8 @@ def storm(client, serve, mountpoint):
 def stat(client):
     """Starts a client that asks for a file's attributes."""
 
-    def start(name="file", path=None):
-        body = f"return os.stat(os.path.join(path, {name!r})).st_size"
-        return client(body) if path is None else client(body, path)
+    def start(name="file", cpu=None):
+        return client(f"return os.stat(os.path.join(path, {name!r})).st_size", cpu=cpu)
 
     return start
 
@@ -113,7 +117,10 @@ def make_busy(storm):
     return bring
 
 
-@pytest.fixture(params=["poll-epoll", "poll-block", "ring-epoll", "ring-block", "ring-busy"])
+KINDS = ["poll-epoll", "poll-block", "ring-epoll", "ring-block", "ring-busy", "uring-epoll", "uring-block"]
+
+
+@pytest.fixture(params=KINDS)
 def launch(request, serve):
     """Starts servers of every kind: a transport, a foreign event loop or fusewire_read without a timeout, and `ring`
     with io_uring at work."""
@@ -126,17 +133,33 @@ def launch(request, serve):
             request.getfixturevalue("make_busy")(server)
         return server
 
+    start.transport = transport
     start.busy = loop == "busy"
+    # What a client is told whose server has gone. io_uring has a word of its own for requests that lay in ring entries
+    # and that the server had not looked at yet.
+    start.gone = (errno.ECONNABORTED, errno.ENOTCONN, *([errno.ECANCELED] if transport == "uring" else []))
     return start
 
 
 @pytest.fixture
 def tight(launch):
     """Starts servers with hardly any room: (server, how many requests may be open). io_uring gets to work with a little
-    more only."""
+    more only. With `uring` each CPU has so much room, hence all is done on one."""
+    depth, buffers = (8, 8) if launch.busy else (2, 1)
+    room, place = [f"--depth={depth}"], contextlib.nullcontext()
+    if launch.transport == "uring":
+        room = [f"--depth={depth * len(cpus.possible()) + 4}", f"--queue-depth={depth}"]
+        place = cpus.pinned(cpus.usable()[0])
+    with place:
+        yield lambda *options: (launch(*room, f"--buffers={buffers}", *options), depth)
 
-    def start(*options):
-        depth, buffers = (8, 8) if launch.busy else (2, 1)
-        return launch(f"--depth={depth}", f"--buffers={buffers}", *options), depth
 
-    return start
+@pytest.fixture
+def no_io_uring():
+    """io_uring is forbidden to everybody on this machine while the test runs: to be used by few tests, and briefly."""
+    if not IO_URING_DISABLED.exists():
+        pytest.skip("this kernel has no sysctl kernel.io_uring_disabled")
+    before = IO_URING_DISABLED.read_text()
+    IO_URING_DISABLED.write_text("2")
+    yield
+    IO_URING_DISABLED.write_text(before)

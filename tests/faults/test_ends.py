@@ -124,7 +124,7 @@ def test_stop_under_load(launch, storm):
     server.close()
     result = callers.result()
     assert result["failed"] == 8
-    assert result["errno"] in (errno.EIO, errno.ENOTCONN, errno.ECONNABORTED)
+    assert result["errno"] in (errno.EIO, *launch.gone)
 
 
 def test_close_answers_what_is_open(launch, stat):

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from harness import PROMPT, mounts, until
+from harness import PROMPT, cpus, mounts, until
 from harness.server import failure
 
 
@@ -18,8 +18,14 @@ def device(mountpoint):
     os.close(fd)
 
 
-@pytest.fixture(params=["poll", "ring"])
+@pytest.fixture(params=["poll", "ring", "uring"])
 def transport(request):
+    return f"--transport={request.param}"
+
+
+@pytest.fixture(params=["poll", "ring"])
+def recoverable(request):
+    """A transport whose requests the kernel can send again to a successor."""
     return f"--transport={request.param}"
 
 
@@ -89,10 +95,10 @@ def test_the_device_alone_never_mounted(serve, transport, loop):
 
 
 @pytest.mark.parametrize("loop", ["epoll", "block"])
-def test_a_successor(serve, stat, device, transport, loop, mountpoint):
+def test_a_successor(serve, stat, device, recoverable, loop, mountpoint):
     """With the descriptor held elsewhere a kill loses nothing: what was unanswered is sent again to the successor,
     which knows what INIT agreed upon."""
-    first = serve(transport, f"--adopt={device}", on="-", pass_fds=[device])
+    first = serve(recoverable, f"--adopt={device}", on="-", pass_fds=[device])
     assert stat().ok()
     session = first.ask("session")
     first.do("valid 100")
@@ -105,7 +111,7 @@ def test_a_successor(serve, stat, device, transport, loop, mountpoint):
     assert late.waits()
 
     options = [f"--loop={loop}", f"--adopt={device}", f"--session={session}"]
-    second = serve(transport, *options, on="-", pass_fds=[device])
+    second = serve(recoverable, *options, on="-", pass_fds=[device])
     assert second.do("valid 100") == 0
     assert second.ask("session") == session
     assert late.ok(PROMPT)
@@ -118,20 +124,46 @@ def test_a_successor(serve, stat, device, transport, loop, mountpoint):
     second.close()
 
 
-def test_a_successor_that_must_wait(serve, storm, stat, device, transport, mountpoint):
+def test_a_successor_that_must_wait(serve, storm, stat, device, recoverable, mountpoint):
     """Under load: every client gets its data from one of the two."""
-    first = serve(transport, f"--adopt={device}", on="-", pass_fds=[device])
+    first = serve(recoverable, f"--adopt={device}", on="-", pass_fds=[device])
     assert stat().ok()  # so INIT is over
     session = first.ask("session")
     callers = storm("read", 8, 300).started()
     assert until(lambda: first.stats()["answered"] > 500)
     first.kill()
     options = ["--loop=block", "--node=file", f"--adopt={device}", f"--session={session}"]
-    second = serve(transport, *options, on="-", pass_fds=[device])
+    second = serve(recoverable, *options, on="-", pass_fds=[device])
     assert second.do("notify resend") == 0
     result = callers.result()
     assert result["done"] == 2400 and result["failed"] == 0
     second.settled()
+    second.close()
+
+
+def test_a_successor_over_uring(serve, stat, client, device, mountpoint):
+    """It serves who comes, and who has come meanwhile; what the first one held is not sent again, and ends with the
+    connection."""
+    every = f"--cpus={cpus.every()}"
+    first = serve("--transport=uring", every, f"--adopt={device}", on="-", pass_fds=[device])
+    assert stat().ok()
+    session = first.ask("session")
+    first.rule("LOOKUP held* hold")
+    held = stat("held")
+    first.held("LOOKUP")
+    first.kill()
+    late = stat("late")
+    assert late.waits()
+    second = serve("--transport=uring", every, f"--adopt={device}", f"--session={session}", on="-", pass_fds=[device])
+    assert second.ask("session") == session
+    for cpu in cpus.usable():
+        assert stat(cpu=cpu).ok(PROMPT)
+    assert late.ok(PROMPT)
+    assert second.do("notify resend") == 0
+    assert not held.ended(0.1) and not second.find("resent")
+    mounts.abort(mounts.connection_number(mountpoint))
+    assert held.error(PROMPT) == errno.ECONNABORTED
+    assert second.end() == errno.ECONNABORTED
     second.close()
 
 

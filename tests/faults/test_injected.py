@@ -184,8 +184,10 @@ def test_no_ring(serve, storm, error):
 
 
 @pytest.mark.parametrize("error", ["EPERM", "ENOSYS", "ENOMEM", "EMFILE"])
-def test_no_ring_but_asked_for(serve, mountpoint, error):
-    number, words = failure(serve("--transport=ring", prefix=[*STRACE, *inject("io_uring_setup", error)], wait=False))
+@pytest.mark.parametrize("transport", ["ring", "uring"])
+def test_no_ring_but_asked_for(serve, mountpoint, transport, error):
+    prefix = [*STRACE, *inject("io_uring_setup", error)]
+    number, words = failure(serve(f"--transport={transport}", prefix=prefix, wait=False))
     assert number == getattr(errno, error)
     assert "io_uring" in words
     assert mounts.connection_number(mountpoint) is None
@@ -279,7 +281,7 @@ NEEDED_TO_UNMOUNT = {"umount2", "clone", "clone3", "fork", "vfork", "statx"}
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("transport", ["poll", "ring"])
+@pytest.mark.parametrize("transport", ["poll", "ring", "uring"])
 def test_every_call_of_opening_and_closing(serve, mountpoint, transport, tmp_path):
     """Each system call that opening and closing make fails once, one run for each: no crash and no hang, errors in
     words, and nothing stays mounted."""

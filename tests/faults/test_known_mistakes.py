@@ -20,11 +20,6 @@ NOBODY = 65534
 POSIX_LOCKS, FLOCK_LOCKS = 1, 10  # capabilities
 
 
-@pytest.fixture(params=["poll", "ring"])
-def transport(request):
-    return request.param
-
-
 @pytest.fixture
 def example(client, mountpoint):
     """Starts one of the example filesystems on the mount point."""
@@ -72,14 +67,22 @@ def test_handlers_that_wait(launch, client, stat):
     server.close()
 
 
-@pytest.mark.parametrize("transport", ["auto", "ring"])
+@pytest.mark.parametrize("transport", ["auto", "ring", "uring"])
 def test_registering_with_io_uring_fails(serve, stat, transport):
-    """Mounted, and hangs: not here. It is served, or not mounted."""
+    """Mounted, and hangs: not here. It is served, or not mounted, or ended at once."""
     server = serve(f"--transport={transport}", "--loop=block", prefix=[*STRACE, *inject("io_uring_register", "ENOMEM")],
                    wait=False)
     if server.event("ready", "failed")[0] == "ready":
-        assert stat().ok(PROMPT * 3)
-        server.close()
+        client = stat()
+        if transport == "uring":  # it registers its ring entries when it reads
+            assert client.waits()
+            assert server.end() == errno.ENOMEM
+            server.tell("quit")
+            assert client.error() in (errno.ENOTCONN, errno.ECONNABORTED)
+            server.ended()
+        else:
+            assert client.ok(PROMPT * 3)
+            server.close()
     assert mounts.connection_number(server.mountpoint) is None
 
 
@@ -94,6 +97,7 @@ def test_entering_io_uring_fails(serve, make_busy, stat):
     server.close()
 
 
+@pytest.mark.parametrize("transport", ["poll", "ring"])
 def test_writing_a_reply_fails(serve, stat, transport):
     server = serve(f"--transport={transport}")
     with Injection(server.pid, "write,writev", "EIO", "1", "/dev/fuse"):

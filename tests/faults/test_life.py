@@ -14,7 +14,7 @@ VALGRIND = ["valgrind", "-q", "--error-exitcode=99"]
 SOURCES = pathlib.Path(__file__).resolve().parents[1] / "servers"
 SCENARIOS = [
     name
-    for source in ("life_threads.c", "life_forks.c", "life_options.c")
+    for source in ("life_threads.c", "life_forks.c", "life_options.c", "life_workers.c")
     for name in re.findall(r'\{"([a-z-]+)", \w+\}', (SOURCES / source).read_text())
 ]
 
@@ -23,11 +23,6 @@ def run(command, **more):
     result = subprocess.run(command, env=child_environment(**more), capture_output=True, text=True, timeout=100)
     assert result.returncode == 0, f"status {result.returncode}: {result.stdout}{result.stderr}"
     return result
-
-
-@pytest.fixture(params=["poll", "ring"])
-def transport(request):
-    return request.param
 
 
 def test_the_list_is_complete():

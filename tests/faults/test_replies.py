@@ -82,7 +82,7 @@ def test_errors_that_are_none(launch, stat, error):
     server.close()
 
 
-@pytest.mark.parametrize("transport", ["poll", "ring"])
+@pytest.mark.parametrize("transport", ["poll", "ring", "uring"])
 def test_the_wrong_channel(serve, stat, transport):
     server = serve(f"--transport={transport}", "--channels=3")
     server.do("valid 100")
@@ -161,6 +161,8 @@ def test_outcomes_of_many(launch, storm):
 
 def test_the_outcome_of_a_reply_to_nobody(launch, stat):
     """What the reply carried never reached the kernel. Here it was a copy that came after a resend."""
+    if launch.transport == "uring":
+        pytest.skip("the kernel keeps a client until its ring entry is answered, and sends nothing again")
     server = launch("--report")
     server.do("valid 100")
     server.rule("LOOKUP * hold")
@@ -247,8 +249,7 @@ def test_no_room_is_no_reason_to_spin(tight, stat):
     for client in waiting:
         assert client.waits()
     assert until(lambda: server.count("held") == depth)
-    before = server.cpu(), server.switches()
-    assert not until(lambda: (server.cpu(), server.switches()) != before, 0.3)
+    assert server.rests(server.rest(), 0.3)
     for _ in waiting:
         assert server.do(f"answer {server.held('LOOKUP')}") == 0
     for client in waiting:

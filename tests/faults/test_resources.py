@@ -1,26 +1,12 @@
 """What a machine may refuse: descriptors, memory, io_uring. Opening says so in words, or goes on with less."""
 
 import errno
-import pathlib
 
 import pytest
 
 from harness import mounts, sanitizers
 from harness.faults import STRACE, inject
 from harness.server import failure
-
-IO_URING_DISABLED = pathlib.Path("/proc/sys/kernel/io_uring_disabled")
-
-
-@pytest.fixture
-def no_io_uring():
-    """io_uring is forbidden to everybody on this machine while the test runs: to be used by few tests, and briefly."""
-    if not IO_URING_DISABLED.exists():
-        pytest.skip("this kernel has no sysctl kernel.io_uring_disabled")
-    before = IO_URING_DISABLED.read_text()
-    IO_URING_DISABLED.write_text("2")
-    yield
-    IO_URING_DISABLED.write_text(before)
 
 
 def test_io_uring_forbidden(no_io_uring, serve, storm):
@@ -67,7 +53,7 @@ def limited(serve, kind, value, *options):
     return serve("--open-only", *options, prefix=["prlimit", f"--{kind}={value}"], traced=True, wait=False)
 
 
-@pytest.mark.parametrize("transport", ["poll", "ring"])
+@pytest.mark.parametrize("transport", ["poll", "ring", "uring"])
 def test_too_few_descriptors(serve, mountpoint, transport):
     """However many there are, it works or says EMFILE; nothing stays mounted."""
     results = []

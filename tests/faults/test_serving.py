@@ -42,9 +42,7 @@ def test_idle(launch):
     """No thread, no processor time, not even a wake-up now and then."""
     server = launch()
     assert server.threads() == 1
-    until(lambda: server.system_call() is not None)
-    before = server.cpu(), server.switches()
-    assert not until(lambda: (server.cpu(), server.switches()) != before, 0.5)
+    assert server.rests(server.rest(), 0.5)
     assert server.threads() == 1
     server.close()
 
@@ -69,8 +67,7 @@ def test_processor_time_belongs_to_requests(launch, stat):
     for one in waiting:
         assert one.waits()
     assert until(lambda: server.count("held") == 4)
-    before = server.cpu(), server.switches()
-    assert not until(lambda: (server.cpu(), server.switches()) != before, 0.3)
+    assert server.rests(server.rest(), 0.3)
     server.do("clear")
     server.do("release 100")
     for one in waiting:

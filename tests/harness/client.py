@@ -24,13 +24,18 @@ else:
 """
 
 
+def on(cpu):
+    """The beginning of a command that is to run on one CPU, or on any."""
+    return [] if cpu is None else ["taskset", "-c", str(cpu)]
+
+
 class Client:
     """Runs the body of a Python function of `path`; its result is what it returned, as text, or its OSError's errno."""
 
-    def __init__(self, body, path=""):
+    def __init__(self, body, path="", cpu=None):
         indented = "\n".join("    " + line for line in body.strip("\n").splitlines())
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", PRELUDE.format(body=indented), str(path)],
+            [*on(cpu), sys.executable, "-I", "-S", "-c", PRELUDE.format(body=indented), str(path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -88,9 +93,9 @@ class Client:
 class Storm:
     """Many threads that call: see storm.c."""
 
-    def __init__(self, operation, threads, count, path):
+    def __init__(self, operation, threads, count, path, cpu=None):
         self.process = subprocess.Popen(
-            [SERVERS / "storm", operation, str(threads), str(count), path],
+            [*on(cpu), SERVERS / "storm", operation, str(threads), str(count), path],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -41,9 +41,10 @@ class Injection:
             self.process.stderr.close()
 
 
-def record(command, environment, log):
-    """The names of the system calls that a command and its children make, in order."""
-    subprocess.run(["strace", "-f", "-qq", "-o", log, *command], env=environment, timeout=PATIENCE, check=True,
+def record(command, environment, log, faults=()):
+    """The names of the system calls that a command and its children make, in order; `faults` are strace's arguments for
+    those that fail."""
+    subprocess.run(["strace", "-f", "-qq", "-o", log, *faults, *command], env=environment, timeout=PATIENCE, check=True,
                    stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
     names = []
     for line in pathlib.Path(log).read_text().splitlines():

@@ -185,6 +185,19 @@ class Server:
                 return int(line.split()[1])
         raise AssertionError("no such line")
 
+    def rest(self):
+        """Waits until it has neither run nor woken up for a while; returns what it had used by then."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            before = self.cpu(), self.switches()
+            if not until(lambda: (self.cpu(), self.switches()) != before, 0.1):
+                return before
+        raise TimeoutError("the server never rests")
+
+    def rests(self, before, seconds):
+        """Whether it does not even wake up for so long."""
+        return not until(lambda: (self.cpu(), self.switches()) != before, seconds)
+
     def system_call(self):
         """The number of the system call that it sleeps in."""
         word = pathlib.Path(f"/proc/{self.pid}/syscall").read_text().split()[0]

@@ -1,10 +1,11 @@
 /* Each of the library's allocations fails once, one run for each: opening, serving, notifying, cloning and closing work
  * without it or say -ENOMEM, and nothing stays mounted or allocated.
  *
- *     failing_malloc malloc|calloc|mmap MOUNTPOINT poll|ring
+ *     failing_malloc malloc|calloc|mmap MOUNTPOINT TRANSPORT
  *
  * The library is linked statically, with its calls of these functions led here. */
 #include "check.h"
+#include "transports.h"
 
 #include <errno.h>
 #include <fusewire.h>
@@ -75,6 +76,7 @@ static void serve_one(fusewire_connection *connection)
     CHECK_EQ(count, 1);
     CHECK_EQ(request.opcode, FUSEWIRE_GETATTR);
     CHECK_EQ(fusewire_reply_attr(connection, request.id, 0, 0, &root), 0);
+    CHECK(fusewire_read(connection, &request, 1, sizeof request, 0) <= 0); /* ends the turn */
 }
 
 static void expect_client(pid_t client)
@@ -101,7 +103,8 @@ static void run(const char *mountpoint, uint32_t transport)
 
     result = fusewire_notify_inval_inode(connection, FUSEWIRE_ROOT_ID, 0, 0);
     CHECK(result == 0 || result == -ENOMEM);
-    result = fusewire_clone(&clone, connection, NULL);
+    /* With no CPUs: no client must meet its end. */
+    result = fusewire_clone(&clone, connection, &(fusewire_options){.size = sizeof options, .cpus = ""});
     CHECK(result == 0 || result == -ENOMEM);
     if (result == 0) {
         fusewire_request request;
@@ -118,7 +121,7 @@ static void run(const char *mountpoint, uint32_t transport)
 int main(int argc, char **argv)
 {
     if (argc != 4) {
-        fprintf(stderr, "usage: %s malloc|calloc|mmap MOUNTPOINT poll|ring\n", argv[0]);
+        fprintf(stderr, "usage: %s malloc|calloc|mmap MOUNTPOINT TRANSPORT\n", argv[0]);
         return 2;
     }
     failing = argv[1];
@@ -127,7 +130,7 @@ int main(int argc, char **argv)
     do {
         CHECK(number < RUNS_MAX);
         countdown = ++number;
-        run(argv[2], strcmp(argv[3], "ring") == 0 ? FUSEWIRE_TRANSPORT_RING : FUSEWIRE_TRANSPORT_POLL);
+        run(argv[2], transport_of(argv[3]));
     } while (countdown == 0);
     printf("%u calls of %s failed\n", number - 1, failing);
     return number > 1 ? 0 : 1;

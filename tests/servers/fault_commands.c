@@ -75,10 +75,11 @@ static void say_statistics(struct server *server, unsigned channel)
     say("= read=%" PRIu64 " answered=%" PRIu64 " forgets=%" PRIu64 " interrupts=%" PRIu64 " retrieved=%" PRIu64
         " notifications=%" PRIu64 " replies_gone=%" PRIu64 " replies_failed=%" PRIu64 " notifications_failed=%" PRIu64
         " malformed=%" PRIu64 " batches=%" PRIu64 " system_calls=%" PRIu64 " open=%" PRIu32 " open_peak=%" PRIu32
-        " transport=%" PRIu32 " buffers_used=%" PRIu32 " memory=%" PRIu64 " reason=%s",
+        " transport=%" PRIu32 " buffers_used=%" PRIu32 " memory=%" PRIu64 " queues=%" PRIu32 " queue_depth=%" PRIu32
+        " payload_size=%" PRIu64 " reason=%s",
         s.read, s.answered, s.forgets, s.interrupts, s.retrieved, s.notifications, s.replies_gone, s.replies_failed,
         s.notifications_failed, s.malformed, s.batches, s.system_calls, s.open, s.open_peak, s.transport,
-        s.buffers_used, s.memory, s.transport_reason);
+        s.buffers_used, s.memory, s.queues, s.queue_depth, s.payload_size, s.transport_reason);
 }
 
 /* notify KIND ARGUMENTS... */
@@ -236,6 +237,8 @@ void command_run(struct server *server, char *line)
     } else if (strcmp(command, "ignore-interrupts") == 0) {
         server->ignore_interrupts = number != 0;
         say("= 0");
+    } else if (strcmp(command, "clone") == 0) {
+        say_result(channel_add(server, count > 1 ? words[1] : NULL));
     } else if (strcmp(command, "node") == 0 && count > 1) {
         say("= %" PRIu64, node_of(words[1]));
     } else if (strcmp(command, "mount") == 0 && count > 1) {

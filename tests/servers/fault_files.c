@@ -44,17 +44,17 @@ void file_pattern(uint64_t nodeid, uint64_t offset, unsigned char *data, size_t 
         data[i] = (unsigned char)((offset + i + sum) % PATTERN);
 }
 
-static fusewire_attr attr_of(uint64_t nodeid)
+static fusewire_attr attr_of(const struct server *server, uint64_t nodeid)
 {
     if (nodeid == FUSEWIRE_ROOT_ID)
         return (fusewire_attr){.ino = nodeid, .mode = S_IFDIR | 0777, .nlink = 2};
-    return (fusewire_attr){.ino = nodeid, .mode = S_IFREG | 0666, .nlink = 1, .size = FILE_SIZE};
+    return (fusewire_attr){.ino = nodeid, .mode = S_IFREG | 0666, .nlink = 1, .size = server->file_size};
 }
 
 static fusewire_entry entry_of(const struct server *server, const char *name)
 {
     fusewire_entry entry = {.nodeid = node_of(name), .entry_valid = server->valid, .attr_valid = server->valid};
-    entry.attr = attr_of(entry.nodeid);
+    entry.attr = attr_of(server, entry.nodeid);
     return entry;
 }
 
@@ -68,19 +68,42 @@ static int answer_entry(const struct server *server, fusewire_connection *connec
     return fusewire_reply_entry(connection, request->id, &entry);
 }
 
-static int answer_read(fusewire_connection *connection, const fusewire_request *request, const struct rule *rule)
+/* From memory that is lent for the reply, in the manner of `rule`. */
+static int answer_borrowed(fusewire_connection *connection, const fusewire_request *request, size_t size,
+                           const struct rule *rule)
+{
+    void *memory;
+    size_t capacity;
+    int result = fusewire_borrow(connection, request->id, &memory, &capacity);
+    if (result != 0)
+        return result;
+    unsigned char *data = memory;
+    const size_t shift = (size_t)rule->argument, half = size / 2;
+    switch (rule->action) {
+    case ACTION_SWAP:
+        file_pattern(request->nodeid, request->offset, data + size - half, half);
+        file_pattern(request->nodeid, request->offset + half, data, size - half);
+        const fusewire_iovec halves[] = {{data + size - half, half}, {data, size - half}};
+        return fusewire_reply_data_vector(connection, request->id, halves, 2);
+    case ACTION_SHIFT:
+        if (size + shift > capacity)
+            size = capacity - shift;
+        file_pattern(request->nodeid, request->offset, data + shift, size);
+        return fusewire_reply_data(connection, request->id, data + shift, size);
+    default:
+        file_pattern(request->nodeid, request->offset, data, size);
+        return fusewire_reply_borrowed(connection, request->id, size);
+    }
+}
+
+static int answer_read(const struct server *server, fusewire_connection *connection, const fusewire_request *request,
+                       const struct rule *rule)
 {
     static unsigned char data[DATA_MAX];
-    uint64_t left = request->offset < FILE_SIZE ? FILE_SIZE - request->offset : 0;
+    uint64_t left = request->offset < server->file_size ? server->file_size - request->offset : 0;
     size_t size = left < request->length ? left : request->length;
-    if (rule->action == ACTION_BORROW) {
-        void *memory;
-        size_t capacity;
-        int result = fusewire_borrow(connection, request->id, &memory, &capacity);
-        if (result == 0) {
-            file_pattern(request->nodeid, request->offset, memory, size);
-            return fusewire_reply_borrowed(connection, request->id, size);
-        }
+    if (rule->action == ACTION_BORROW || rule->action == ACTION_SWAP || rule->action == ACTION_SHIFT) {
+        int result = answer_borrowed(connection, request, size, rule);
         if (result != -ENOBUFS)
             return result;
     }
@@ -122,10 +145,10 @@ static int answer_readdir(fusewire_connection *connection, const fusewire_reques
     return fusewire_reply_data(connection, request->id, buffer, (size_t)used);
 }
 
-int file_answer(struct server *server, fusewire_connection *connection, const fusewire_request *request,
+int file_answer(const struct server *server, fusewire_connection *connection, const fusewire_request *request,
                 const struct rule *rule)
 {
-    fusewire_attr attr = attr_of(request->nodeid);
+    fusewire_attr attr = attr_of(server, request->nodeid);
     fusewire_entry entry;
     switch (request->opcode) {
     case FUSEWIRE_LOOKUP:
@@ -145,7 +168,7 @@ int file_answer(struct server *server, fusewire_connection *connection, const fu
         entry = entry_of(server, request->name);
         return fusewire_reply_create(connection, request->id, &entry, entry.nodeid, server->open_flags, 0);
     case FUSEWIRE_READ:
-        return answer_read(connection, request, rule);
+        return answer_read(server, connection, request, rule);
     case FUSEWIRE_WRITE:
         return answer_write(connection, request);
     case FUSEWIRE_READDIR:
@@ -157,7 +180,9 @@ int file_answer(struct server *server, fusewire_connection *connection, const fu
             say("! poll %llu", (unsigned long long)request->kh);
         return fusewire_reply_poll(connection, request->id, server->revents);
     case FUSEWIRE_IOCTL:
-        return fusewire_reply_ioctl(connection, request->id, 0, NULL, 0);
+        return rule->action == ACTION_ECHO
+                   ? fusewire_reply_ioctl(connection, request->id, 0, request->data, request->data_size)
+                   : fusewire_reply_ioctl(connection, request->id, 0, NULL, 0);
     case FUSEWIRE_UNLINK:
     case FUSEWIRE_RENAME:
     case FUSEWIRE_RENAME2:

@@ -20,6 +20,7 @@ static unsigned rule_count;
 static const char *const action_names[] = {
     [ACTION_ANSWER] = "answer", [ACTION_ERROR] = "error",     [ACTION_HOLD] = "hold",     [ACTION_DELAY] = "delay",
     [ACTION_BLOCK] = "block",   [ACTION_OUTCOME] = "outcome", [ACTION_BORROW] = "borrow", [ACTION_VECTOR] = "vector",
+    [ACTION_SWAP] = "swap",     [ACTION_SHIFT] = "shift",     [ACTION_ECHO] = "echo",
 };
 
 static const struct {
@@ -242,9 +243,7 @@ static void take_open_request(struct server *server, unsigned channel, const fus
     case ACTION_OUTCOME:
         check_answer(fusewire_expect_outcome(connection, request->id), request);
         break;
-    case ACTION_ANSWER:
-    case ACTION_BORROW:
-    case ACTION_VECTOR:
+    default:
         break;
     }
     answer(server, connection, request, &rule);

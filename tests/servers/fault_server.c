@@ -4,11 +4,15 @@
  *
  *     --loop=epoll|block     epoll on fusewire_fd, or fusewire_read without a timeout
  *     --channels=N           the connection and N - 1 clones, all in this thread (epoll only)
- *     --transport=NAME --depth=N --buffers=N --max-write=N --max-background=N --mount=OPTIONS --raw --report
+ *     --cpus=LIST            of the connection; given again, of its first clone, and so on
+ *     --file-size=N          of every file; 1 MiB
+ *     --transport=NAME --depth=N --queue-depth=N --buffers=N --max-write=N --max-background=N --mount=OPTIONS --raw
+ *     --report
  *     --adopt=FD --session=HEX --capabilities=BITS --without=BITS
  *     --node=NAME            gives that file the next number, as the server had it whose successor this is
  *     --open-only            opens, closes and exits */
 #include "fault_server.h"
+#include "transports.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -29,6 +33,9 @@ struct arguments {
     bool block;
     bool open_only;
     unsigned channels;
+    const char *cpus[CHANNELS_MAX];
+    unsigned cpus_count;
+    uint64_t file_size;
 };
 
 static fusewire_connection *volatile woken_by_input;
@@ -44,20 +51,16 @@ static void on_input(int number)
     errno = saved;
 }
 
-static uint32_t transport_of(const char *name)
-{
-    if (strcmp(name, "poll") == 0)
-        return FUSEWIRE_TRANSPORT_POLL;
-    return strcmp(name, "ring") == 0 ? FUSEWIRE_TRANSPORT_RING : FUSEWIRE_TRANSPORT_AUTO;
-}
-
 static bool parse(struct arguments *arguments, int argc, char **argv)
 {
     enum {
         LOOP,
         CHANNELS,
+        CPUS,
+        FILE_SIZE,
         TRANSPORT,
         DEPTH,
+        QUEUE_DEPTH,
         BUFFERS,
         MAX_WRITE,
         BACKGROUND,
@@ -74,8 +77,11 @@ static bool parse(struct arguments *arguments, int argc, char **argv)
     static const struct option known[] = {
         {"loop", required_argument, NULL, LOOP},
         {"channels", required_argument, NULL, CHANNELS},
+        {"cpus", required_argument, NULL, CPUS},
+        {"file-size", required_argument, NULL, FILE_SIZE},
         {"transport", required_argument, NULL, TRANSPORT},
         {"depth", required_argument, NULL, DEPTH},
+        {"queue-depth", required_argument, NULL, QUEUE_DEPTH},
         {"buffers", required_argument, NULL, BUFFERS},
         {"max-write", required_argument, NULL, MAX_WRITE},
         {"max-background", required_argument, NULL, BACKGROUND},
@@ -93,6 +99,7 @@ static bool parse(struct arguments *arguments, int argc, char **argv)
     fusewire_options *options = &arguments->options;
     options->size = sizeof *options;
     arguments->channels = 1;
+    arguments->file_size = 1 << 20;
     int option;
     while ((option = getopt_long(argc, argv, "", known, NULL)) >= 0) {
         uint64_t number = optarg != NULL ? strtoull(optarg, NULL, 0) : 0;
@@ -103,11 +110,22 @@ static bool parse(struct arguments *arguments, int argc, char **argv)
         case CHANNELS:
             arguments->channels = (unsigned)number;
             break;
+        case CPUS:
+            if (arguments->cpus_count == CHANNELS_MAX)
+                return false;
+            arguments->cpus[arguments->cpus_count++] = optarg;
+            break;
+        case FILE_SIZE:
+            arguments->file_size = number;
+            break;
         case TRANSPORT:
             options->transport = transport_of(optarg);
             break;
         case DEPTH:
             options->depth = (uint32_t)number;
+            break;
+        case QUEUE_DEPTH:
+            options->queue_depth = (uint32_t)number;
             break;
         case BUFFERS:
             options->buffers = (uint32_t)number;
@@ -154,6 +172,7 @@ static bool parse(struct arguments *arguments, int argc, char **argv)
     }
     if (optind + 1 != argc || arguments->channels == 0 || arguments->channels > CHANNELS_MAX)
         return false;
+    options->cpus = arguments->cpus[0];
     arguments->mountpoint = strcmp(argv[optind], "-") == 0 ? NULL : argv[optind];
     return true;
 }
@@ -238,6 +257,21 @@ static bool watch(int epoll, int fd, uint32_t what)
     return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &(struct epoll_event){.events = EPOLLIN, .data.u32 = what}) == 0;
 }
 
+/* Watches the channels that are to be read. */
+static void watch_channels(struct server *server, int epoll)
+{
+    for (unsigned i = 0; i < server->channel_count && !server->ended; i++) {
+        int fd = fusewire_fd(server->channels[i]);
+        if (fd < 0) {
+            end(server, server->channels[i], fd);
+            return;
+        }
+        epoll_ctl(epoll, EPOLL_CTL_DEL, fd, NULL);
+        if ((server->only < 0 || server->only == (int)i) && !watch(epoll, fd, i))
+            abort();
+    }
+}
+
 /* As the header's contract for foreign loops asks for: when the descriptor is readable, reads until there is nothing.
  */
 static void loop_polling(struct server *server)
@@ -246,14 +280,14 @@ static void loop_polling(struct server *server)
     if (epoll < 0 || !watch(epoll, STDIN_FILENO, STDIN_EVENT))
         abort();
     int watched = -2;
+    unsigned watched_count = 0;
     while (!server->quit && !server->ended) {
-        for (unsigned i = 0; watched != server->only && i < server->channel_count; i++) {
-            int fd = fusewire_fd(server->channels[i]);
-            epoll_ctl(epoll, EPOLL_CTL_DEL, fd, NULL);
-            if ((server->only < 0 || server->only == (int)i) && !watch(epoll, fd, i))
-                abort();
-        }
+        if (watched != server->only || watched_count != server->channel_count)
+            watch_channels(server, epoll);
+        if (server->ended)
+            break;
         watched = server->only;
+        watched_count = server->channel_count;
         struct epoll_event events[CHANNELS_MAX + 1];
         int count = epoll_wait(epoll, events, CHANNELS_MAX + 1, kept_wait(server));
         kept_answer_due(server);
@@ -269,11 +303,20 @@ static void loop_polling(struct server *server)
     close(epoll);
 }
 
+int channel_add(struct server *server, const char *cpus)
+{
+    const fusewire_options options = {.size = sizeof options, .cpus = cpus};
+    if (server->channel_count == CHANNELS_MAX)
+        return -ENOSPC;
+    int result = fusewire_clone(&server->channels[server->channel_count], server->channels[0], &options);
+    server->channel_count += result == 0;
+    return result;
+}
+
 static int serve(struct server *server, const struct arguments *arguments)
 {
-    static const char *const names[] = {"auto", "poll", "ring", "uring"};
-    for (; server->channel_count < arguments->channels; server->channel_count++) {
-        int result = fusewire_clone(&server->channels[server->channel_count], server->channels[0], NULL);
+    while (server->channel_count < arguments->channels) {
+        int result = channel_add(server, arguments->cpus[server->channel_count]);
         if (result < 0) {
             say("! failed %d %s", -result, fusewire_last_error());
             return 1;
@@ -281,7 +324,7 @@ static int serve(struct server *server, const struct arguments *arguments)
     }
     fusewire_statistics statistics = {.size = sizeof statistics};
     fusewire_stats(server->channels[0], &statistics);
-    say("! ready %s", names[statistics.transport & 3]);
+    say("! ready %s", statistics.transport < TRANSPORT_COUNT ? transport_names[statistics.transport] : "?");
     if (arguments->block)
         loop_blocking(server);
     else
@@ -307,6 +350,7 @@ int main(int argc, char **argv)
         return 0;
     }
     server.channel_count = 1;
+    server.file_size = arguments.file_size;
     int status = arguments.open_only ? 0 : serve(&server, &arguments);
     kept_forget_all(&server);
     while (server.channel_count > 0)

@@ -13,7 +13,8 @@
  *     ! retrieved UNIQUE OFFSET SIZE GOOD    a NOTIFY_REPLY; GOOD is 1 when its data is what the file holds
  *     ! resent ID                            a request came again
  *     ! reply ERROR OPCODE WORDS             a reply that the library did not take
- *     ! end ERROR ERROR WORDS                fusewire_read's end, asked twice */
+ *     ! end ERROR ERROR WORDS                fusewire_read's end, asked twice; the first may be fusewire_fd's failure
+ */
 #ifndef FAULT_SERVER_H
 #define FAULT_SERVER_H
 
@@ -22,10 +23,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum {
-    CHANNELS_MAX = 8,
-    FILE_SIZE = 1 << 20 /* of every file */
-};
+enum { CHANNELS_MAX = 8 };
 
 enum action {
     ACTION_ANSWER,
@@ -35,7 +33,10 @@ enum action {
     ACTION_BLOCK,   /* the handler sleeps so many milliseconds, then answers */
     ACTION_OUTCOME, /* answered, with the outcome asked for */
     ACTION_BORROW,  /* a READ is answered through fusewire_borrow */
-    ACTION_VECTOR   /* a READ is answered in pieces of that many bytes */
+    ACTION_VECTOR,  /* a READ is answered in pieces of that many bytes */
+    ACTION_SWAP,    /* a READ is answered from borrowed memory that holds the data's halves in the other order */
+    ACTION_SHIFT,   /* and from borrowed memory that holds the data so many bytes behind its begin */
+    ACTION_ECHO     /* an IOCTL is answered with its own data, where that lies */
 };
 
 struct rule {
@@ -59,6 +60,7 @@ struct server {
     bool ended;
     bool quit;
     bool ignore_interrupts;
+    uint64_t file_size;  /* of every file */
     uint64_t valid;      /* seconds that attributes and names may be cached */
     uint32_t open_flags; /* of OPEN's replies; at first DIRECT_IO, so that each call is a request */
     uint32_t revents;    /* of POLL's */
@@ -99,11 +101,14 @@ void nodes_free(void);
 void file_pattern(uint64_t nodeid, uint64_t offset, unsigned char *data, size_t size);
 
 /* Answers as a well-behaved filesystem; of READ in the manner of `rule`. Returns what the library said. */
-int file_answer(struct server *server, fusewire_connection *connection, const fusewire_request *request,
+int file_answer(const struct server *server, fusewire_connection *connection, const fusewire_request *request,
                 const struct rule *rule);
 
 /* INIT of a raw connection. */
 int raw_answer_init(fusewire_connection *connection, const fusewire_request *request);
+
+/* Makes a clone, which is read from then on. */
+int channel_add(struct server *server, const char *cpus);
 
 /* ---- The conversation (fault_commands.c) ----------------------------------------------------------------------- */
 

@@ -1,8 +1,11 @@
 /*     life SCENARIO MOUNTPOINT TRANSPORT      runs it, and exits with status 0
- *     life --list                             prints their names */
+ *     life --list                             prints their names
+ *     life --client MOUNTPOINT CALLS          what life_client_program starts */
 #include "life.h"
+#include "transports.h"
 
 #include <dirent.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -52,18 +55,37 @@ int life_serve(fusewire_connection *connection, unsigned *answered)
     }
 }
 
+/* 0, or the errno of the first call that fails. */
+static int call(const char *mountpoint, unsigned calls)
+{
+    struct stat status;
+    for (unsigned i = 0; i < calls; i++) {
+        if (stat(mountpoint, &status) != 0)
+            return errno;
+    }
+    return 0;
+}
+
 pid_t life_client(const struct life *life, unsigned calls)
 {
     pid_t pid = fork();
     CHECK(pid >= 0);
-    if (pid > 0)
-        return pid;
-    struct stat status;
-    for (unsigned i = 0; i < calls; i++) {
-        if (stat(life->mountpoint, &status) != 0)
-            _exit(errno);
+    if (pid == 0)
+        _exit(call(life->mountpoint, calls));
+    return pid;
+}
+
+pid_t life_client_program(const struct life *life, unsigned calls)
+{
+    char number[16];
+    snprintf(number, sizeof number, "%u", calls);
+    pid_t pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        execl("/proc/self/exe", "life", "--client", life->mountpoint, number, (char *)NULL);
+        _exit(127);
     }
-    _exit(0);
+    return pid;
 }
 
 static void *serve_in_thread(void *argument)
@@ -123,17 +145,20 @@ unsigned life_descriptors(void)
 
 int main(int argc, char **argv)
 {
-    static const struct scenario *const groups[] = {thread_scenarios, fork_scenarios, option_scenarios};
+    static const struct scenario *const groups[] = {thread_scenarios, fork_scenarios, option_scenarios,
+                                                    worker_scenarios};
     const bool list = argc == 2 && strcmp(argv[1], "--list") == 0;
     if (!list && argc != 4) {
         fprintf(stderr, "usage: %s SCENARIO MOUNTPOINT TRANSPORT\n", argv[0]);
         return 2;
     }
     alarm(LIMIT_SECONDS);
+    if (!list && strcmp(argv[1], "--client") == 0)
+        return call(argv[2], (unsigned)strtoul(argv[3], NULL, 10));
     struct life life = {.options = {.size = sizeof life.options}};
     if (!list) {
         life.mountpoint = argv[2];
-        life.options.transport = strcmp(argv[3], "ring") == 0 ? FUSEWIRE_TRANSPORT_RING : FUSEWIRE_TRANSPORT_POLL;
+        life.options.transport = transport_of(argv[3]);
     }
     for (size_t i = 0; i < sizeof groups / sizeof groups[0]; i++) {
         for (const struct scenario *scenario = groups[i]; scenario->name != NULL; scenario++) {

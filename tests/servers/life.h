@@ -25,6 +25,7 @@ struct scenario {
 extern const struct scenario thread_scenarios[];
 extern const struct scenario fork_scenarios[];
 extern const struct scenario option_scenarios[];
+extern const struct scenario worker_scenarios[];
 
 fusewire_connection *life_open(const struct life *life);
 fusewire_connection *life_clone(fusewire_connection *connection);
@@ -34,6 +35,9 @@ int life_serve(fusewire_connection *connection, unsigned *answered);
 
 /* A child process that asks for the root's attributes so many times. */
 pid_t life_client(const struct life *life, unsigned calls);
+
+/* The same as a program of its own, which inherits nothing. */
+pid_t life_client_program(const struct life *life, unsigned calls);
 
 /* A thread that serves; its end is what life_join gives. */
 struct server_thread {

@@ -171,9 +171,10 @@ static void unused_and_inherited(const struct life *life)
         _exit(0);
     }
     life_reap(child);
-    /* The child's use is the child's: here it is still unused. */
+    /* The child's use is the child's: here it is still unused. With uring its queues have been without a server, so
+     * the library sends them a request. */
     fusewire_request requests[4];
-    CHECK_EQ(fusewire_read(clone, requests, 4, sizeof requests[0], 0), 0);
+    CHECK(fusewire_read(clone, requests, 4, sizeof requests[0], 0) >= 0);
     fusewire_close(clone);
     fusewire_close(connection);
 }

@@ -98,6 +98,7 @@ static void sizes_of_records(const struct life *life)
         CHECK_EQ(records[0][sizes[i]], 0x55);
         fusewire_attr attr = {.ino = 1, .mode = 040755, .nlink = 2};
         CHECK_EQ(fusewire_reply_attr(connection, request->id, 1000, 0, &attr), 0);
+        CHECK(fusewire_read(connection, (void *)records, 1, sizes[i], 0) <= 0); /* ends the turn */
         life_reap(client);
         CHECK_EQ(fusewire_notify_inval_inode(connection, 1, -1, 0), 0);
         fusewire_statistics statistics = {.size = sizeof statistics};
@@ -117,8 +118,15 @@ static void contradictions(const struct life *life)
     options = life->options;
     options.transport = 77;
     CHECK_EQ(open_with(life, &options), -EINVAL);
-    options.transport = FUSEWIRE_TRANSPORT_URING;
-    CHECK_EQ(open_with(life, &options), -ENOTSUP);
+    options = life->options;
+    options.padding = 1;
+    CHECK_EQ(open_with(life, &options), -EINVAL);
+    static const char *const no_lists[] = {"-", "a", "0,", ",0", "0-", "1-0", "0 ", "0;1", "-1", "99999"};
+    for (size_t i = 0; i < sizeof no_lists / sizeof no_lists[0]; i++) {
+        options = life->options;
+        options.cpus = no_lists[i];
+        CHECK_EQ(open_with(life, &options), -EINVAL);
+    }
     options = life->options;
     options.flags = FUSEWIRE_OPEN_ADOPT;
     options.fd = 0;
