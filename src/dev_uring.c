@@ -126,7 +126,7 @@ static int pays(const struct fusewire_connection *c)
     const fusewire_session *session = family_session(c->family);
     if (session != NULL ? wire_over_io_uring(session->capabilities) : c->share)
         return 0;
-    return fail(-ENOTSUP, "one thread for all CPUs is faster over /dev/fuse (options.cpus)");
+    return fail(-ENOTSUP, "one thread for all CPUs moves data faster over /dev/fuse (options.cpus)");
 }
 
 /* ---- Starting -------------------------------------------------------------------------------------------------- */
@@ -405,6 +405,8 @@ static int register_entries(struct fusewire_connection *c, bool inherited)
 {
     struct uring_state *state = c->transport_state;
     int error = ring_enable(state->ring);
+    if (error == 0)
+        ring_hold_file(state->ring, c->mount.device_fd);
     for (uint32_t i = 0; i < c->entries->count && error == 0; i++) {
         struct ring_entry *entry = &c->entries->all[i];
         error = inherited && entry_is_open(entry)

@@ -24,6 +24,7 @@ struct ring {
     unsigned offer_count;
     int offered; /* since the last publish */
     bool held;   /* the completion given last is still in its place */
+    int file;    /* that the ring holds itself; -1 without */
     uint64_t system_calls;
 };
 
@@ -32,6 +33,7 @@ static int set_up(struct ring **ring, unsigned entries, struct io_uring_params *
     struct ring *created = calloc(1, sizeof *created);
     if (created == NULL)
         return -ENOMEM;
+    created->file = -1;
     int error = io_uring_queue_init_params(entries, &created->uring, parameters);
     if (error != 0) {
         free(created);
@@ -78,6 +80,12 @@ int ring_enable(struct ring *ring)
 {
     /* liburing 2.3 has a function for this, but does not export it. */
     return syscall(SYS_io_uring_register, ring->uring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0) == 0 ? 0 : -errno;
+}
+
+void ring_hold_file(struct ring *ring, int fd)
+{
+    if (io_uring_register_files(&ring->uring, &fd, 1) == 0)
+        ring->file = fd;
 }
 
 int ring_signal(struct ring *ring, int eventfd)
@@ -207,7 +215,8 @@ int ring_command(struct ring *ring, int fd, uint32_t operation, const void *comm
     if (sqe == NULL)
         return -EAGAIN;
     sqe->opcode = IORING_OP_URING_CMD;
-    sqe->fd = fd;
+    sqe->fd = fd == ring->file ? 0 : fd;
+    sqe->flags = fd == ring->file ? IOSQE_FIXED_FILE : 0;
     sqe->cmd_op = operation;
     sqe->addr = (uint64_t)(uintptr_t)memory;
     sqe->len = count;

@@ -29,6 +29,9 @@ enum ring_owner {
 };
 int ring_create_for_commands(struct ring **ring, unsigned entries, unsigned completions, enum ring_owner owner);
 int ring_enable(struct ring *ring);
+/* Lets the ring hold the file behind `fd`, which saves commands for it some work; until the ring is destroyed the file
+ * stays open. */
+void ring_hold_file(struct ring *ring, int fd);
 /* Has the kernel add to this eventfd when there is something to complete. */
 int ring_signal(struct ring *ring, int eventfd);
 
