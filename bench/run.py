@@ -44,8 +44,8 @@ DEFAULT_LOADS = "getattr,open,read-4k,read-1m,write-4k,write-1m"
 MAX_CLIENTS = 64  # the bench filesystem has a file for each
 THOROUGH = {"rounds": 7, "seconds": 0.5}
 QUICK = {"rounds": 3, "seconds": 0.2}
-DEFAULT_SERVERS = ("floor", "floor-uring", "poll", "ring", "uring", "uring-workers", "python", "libfuse",
-                   "libfuse-threads", "libfuse-uring", "asyncfuse", "pyfuse3", "mfusepy")
+DEFAULT_SERVERS = ("floor", "floor-uring", "poll", "ring", "uring", "uring-workers", "python", "python-workers",
+                   "libfuse", "libfuse-threads", "libfuse-uring", "asyncfuse", "pyfuse3", "mfusepy")
 WIDEST_TABLE = 250  # columns; a narrower terminal wraps the lines, where rich would cut the figures short
 
 

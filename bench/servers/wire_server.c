@@ -40,11 +40,15 @@ static size_t *loan(const void *memory)
     return &loans[at].content;
 }
 
+/* Over /dev/fuse replies come from the content itself, over io_uring from lent memory: without a copy either way. */
+static bool over_io_uring;
+
 static void answer_read(fusewire_connection *connection, const fusewire_request *request)
 {
     void *data;
     size_t capacity;
-    if (request->length <= FOREIGN || fusewire_borrow(connection, request->id, &data, &capacity) < 0) {
+    if (!over_io_uring || request->length <= FOREIGN ||
+        fusewire_borrow(connection, request->id, &data, &capacity) < 0) {
         fusewire_reply_data(connection, request->id, content, request->length);
         return;
     }
@@ -283,6 +287,8 @@ int main(int argc, char **argv)
         fusewire_close(served);
         return 0;
     }
+    fusewire_statistics statistics = {.size = sizeof statistics};
+    over_io_uring = fusewire_stats(served, &statistics) == 0 && statistics.transport == FUSEWIRE_TRANSPORT_URING;
     sigaction(SIGTERM, &(struct sigaction){.sa_handler = stop}, NULL);
     sigaction(SIGINT, &(struct sigaction){.sa_handler = stop}, NULL);
     int end = per_cpu ? start_workers(own_cpu) : 0;
