@@ -14,6 +14,8 @@ SESSION = "FUSEWIRE_TEST_SESSION"
 
 
 def pytest_configure(config):
+    # Whoever starts the tests in the background may have told them to ignore it, and clients inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "needs_root: mounts by system call, aborts connections, or changes a sysctl")
     config.addinivalue_line("markers", "needs_uring: uses FUSE-over-io_uring; so does what is parametrized by it")
     os.environ[SESSION] = uuid.uuid4().hex

@@ -52,7 +52,8 @@ def test_nothing_is_leaked(scenario, transport, mountpoint):
 @pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is missing")
 @pytest.mark.parametrize("scenario", ["clones-in-threads", "the-parents-handle", "clones-in-children-child-stops"])
 def test_nothing_is_touched_wrongly(scenario, mountpoint):
-    """Not with `ring` and `uring`: valgrind 3.19 keeps all threads waiting for one in io_uring_enter. There the sanitizers look."""
+    """Not with `ring` and `uring`: valgrind 3.19 keeps all threads waiting for one in io_uring_enter. There the
+    sanitizers look."""
     run([*VALGRIND, "--leak-check=no", LIFE, scenario, mountpoint, "poll"])
 
 

