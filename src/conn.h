@@ -34,7 +34,7 @@ struct fusewire_connection {
     /* Who may use it. `here` lies on a page that a fork wipes: it is 0 in a child whose parent had bound the
      * connection. */
     uint32_t *here;
-    bool bound;
+    atomic_bool bound;
     struct fusewire_connection *next; /* in the list of fork.c */
     struct fusewire_connection *previous;
 
@@ -174,9 +174,9 @@ struct slot *queue_take(struct slot_queue *queue);
 int fork_register(struct fusewire_connection *c);
 void fork_unregister(struct fusewire_connection *c);
 
-/* Another connection of this process for which `fits` is true, or NULL. */
-struct fusewire_connection *fork_find(const struct fusewire_connection *c,
-                                      bool (*fits)(const struct fusewire_connection *c,
-                                                   const struct fusewire_connection *other));
+/* Shows the other connections of this process to `take` until that is true. None of them is closed meanwhile, but other
+ * threads may use them. */
+void fork_search(struct fusewire_connection *c,
+                 bool (*take)(struct fusewire_connection *c, struct fusewire_connection *other));
 
 #endif

@@ -75,14 +75,12 @@ void fork_unregister(struct fusewire_connection *c)
     pthread_mutex_unlock(&lock);
 }
 
-struct fusewire_connection *fork_find(const struct fusewire_connection *c,
-                                      bool (*fits)(const struct fusewire_connection *c,
-                                                   const struct fusewire_connection *other))
+void fork_search(struct fusewire_connection *c,
+                 bool (*take)(struct fusewire_connection *c, struct fusewire_connection *other))
 {
     pthread_mutex_lock(&lock);
-    struct fusewire_connection *found = connections;
-    while (found != NULL && (found == c || !fits(c, found)))
-        found = found->next;
+    struct fusewire_connection *other = connections;
+    while (other != NULL && (other == c || !take(c, other)))
+        other = other->next;
     pthread_mutex_unlock(&lock);
-    return found;
 }

@@ -29,21 +29,21 @@ static bool is_orphan(const struct fusewire_connection *c)
     return !c->bound && c->maker == getpid() && pid != 0 && pid != getpid() && is_dead(pid);
 }
 
-static bool leaves_entries(const struct fusewire_connection *c, const struct fusewire_connection *other)
+static bool take_entries(struct fusewire_connection *c, struct fusewire_connection *other)
 {
-    return other->family == c->family && is_orphan(other) && other->queues.count == c->queues.count &&
-           memcmp(other->queues.numbers, c->queues.numbers, c->queues.count * sizeof *c->queues.numbers) == 0 &&
-           other->entries->per_queue == c->entries->per_queue && other->slots.data_capacity == c->slots.data_capacity;
+    if (other->family != c->family || !is_orphan(other) || other->queues.count != c->queues.count ||
+        memcmp(other->queues.numbers, c->queues.numbers, c->queues.count * sizeof *c->queues.numbers) != 0 ||
+        other->entries->per_queue != c->entries->per_queue || other->slots.data_capacity != c->slots.data_capacity)
+        return false;
+    entries_destroy(c->entries);
+    c->entries = other->entries;
+    other->entries = NULL;
+    return true;
 }
 
 void uring_adopt_orphans(struct fusewire_connection *c)
 {
-    struct fusewire_connection *dead = fork_find(c, leaves_entries);
-    if (dead == NULL)
-        return;
-    entries_destroy(c->entries);
-    c->entries = dead->entries;
-    dead->entries = NULL;
+    fork_search(c, take_entries);
 }
 
 int uring_end_request(struct fusewire_connection *c, struct ring *ring, struct ring_entry *entry)
