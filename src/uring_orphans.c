@@ -78,8 +78,9 @@ void uring_end_orphans(struct fusewire_connection *c)
         if (ring_progress(ring) != 0)
             break;
         while (ring_next(ring, &completion)) {
-            if (completion.result == 0)
-                more = uring_end_request(c, ring, (struct ring_entry *)(uintptr_t)completion.tag) == 0;
+            if (completion.result == 0 &&
+                uring_end_request(c, ring, (struct ring_entry *)(uintptr_t)completion.tag) == 0)
+                more = true;
         }
     }
     ring_destroy(ring);
