@@ -7,12 +7,10 @@
  * does not read yet. */
 #include "dev_poll.h"
 #include "entries.h"
-#include "notifier.h"
 #include "ring.h"
 #include "uring_orphans.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,6 +38,7 @@ struct entry_queue {
 struct uring_state {
     struct poll_state poll;
     struct ring *ring;
+    bool unknown; /* /sys does not tell whether the kernel has it: the device will */
     bool serving; /* entries are registered */
     bool plain;   /* INIT or the kernel did not agree: everything goes over /dev/fuse */
     pthread_t owner;
@@ -158,7 +157,8 @@ static int prepare(struct fusewire_connection *c)
 {
     /* A session that has agreed on it goes on with it, whatever the parameter says by now. */
     int error = family_session(c->family) != NULL ? 0 : ask_parameter();
-    if (error == 0 || error == -EAGAIN)
+    const bool unknown = error == -EAGAIN;
+    if (error == 0 || unknown)
         error = check_session(c);
     if (error == 0)
         error = check_payload(c);
@@ -172,6 +172,7 @@ static int prepare(struct fusewire_connection *c)
         free(state);
         return refuse_io_uring(error);
     }
+    state->unknown = unknown;
     state->poll = POLL_CLOSED;
     state->signal = state->outer = -1;
     c->transport_state = state;
@@ -199,7 +200,7 @@ static void drop(struct fusewire_connection *c)
 static int start(struct fusewire_connection *c)
 {
     struct uring_state *state = c->transport_state;
-    int error = family_session(c->family) == NULL && ask_parameter() == -EAGAIN ? probe(c) : 0;
+    int error = state->unknown ? probe(c) : 0;
     if (error == 0)
         error = poll_open(&state->poll, c);
     if (error != 0) {

@@ -188,24 +188,25 @@ int ring_read_multishot(struct ring *ring, int fd, uint64_t tag)
     return 0;
 }
 
-int ring_poll_multishot(struct ring *ring, int fd, uint32_t events, uint64_t tag)
-{
-    struct io_uring_sqe *sqe = submission(ring, tag);
-    if (sqe == NULL)
-        return -EAGAIN;
-    io_uring_prep_poll_multishot(sqe, fd, events);
-    io_uring_sqe_set_data64(sqe, tag);
-    return 0;
-}
-
-int ring_poll_once(struct ring *ring, int fd, uint32_t events, uint64_t tag)
+static int poll_submission(struct ring *ring, int fd, uint32_t events, uint64_t tag, uint32_t flags)
 {
     struct io_uring_sqe *sqe = submission(ring, tag);
     if (sqe == NULL)
         return -EAGAIN;
     io_uring_prep_poll_add(sqe, fd, events);
+    sqe->len = flags;
     io_uring_sqe_set_data64(sqe, tag);
     return 0;
+}
+
+int ring_poll_multishot(struct ring *ring, int fd, uint32_t events, uint64_t tag)
+{
+    return poll_submission(ring, fd, events, tag, IORING_POLL_ADD_MULTI);
+}
+
+int ring_poll_once(struct ring *ring, int fd, uint32_t events, uint64_t tag)
+{
+    return poll_submission(ring, fd, events, tag, 0);
 }
 
 int ring_command(struct ring *ring, int fd, uint32_t operation, const void *command, size_t size,
