@@ -475,6 +475,9 @@ static void drain(struct fusewire_connection *c)
 {
     c->turn = false;
     c->closing = true;
+    conn_send_outbox(c);
+    if (c->transport->send_commits != NULL)
+        c->transport->send_commits(c);
     const int64_t deadline = clock_ms() + CLOSE_WAIT_MS;
     do
         answer_all(c, -EIO);

@@ -367,6 +367,15 @@ static void commit(struct fusewire_connection *c, struct slot *slot, const struc
         conn_wake(c); /* another thread's: it sends them when it reads */
 }
 
+static void send_commits(struct fusewire_connection *c)
+{
+    struct uring_state *state = c->transport_state;
+    if (!state->serving || state->plain)
+        return;
+    take_over(c);
+    send_ready(c);
+}
+
 /* ---- Serving --------------------------------------------------------------------------------------------------- */
 
 /* Goes on over /dev/fuse alone, as the kernel does; the last error has the reason. */
@@ -624,5 +633,6 @@ const struct transport transport_uring = {
     .collect = collect,
     .watch = watch,
     .commit = commit,
+    .send_commits = send_commits,
     .resume = resume,
 };

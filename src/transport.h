@@ -52,6 +52,9 @@ struct transport {
      * Only for transports that have entries. */
     void (*commit)(struct fusewire_connection *c, struct slot *slot, const struct iovec *pieces, int count);
 
+    /* The turn is over without another read: sends the replies in ring entries that waited for it. NULL: none wait. */
+    void (*send_commits)(struct fusewire_connection *c);
+
     /* There is room for messages again, after c->starved had been set: reads on, so that the descriptor tells of them.
      */
     void (*resume)(struct fusewire_connection *c);

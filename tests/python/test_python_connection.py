@@ -16,6 +16,7 @@ from python_filesystems import TEXT, Files, answer
 
 import fusewire
 from fusewire import Attr, Opcode
+from harness import mounts
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -150,8 +151,7 @@ def test_a_reply_after_the_end_is_dropped(raw, tmp_path):
         client = threading.Thread(target=reading, daemon=True)
         client.start()
         until(held.exists)
-        with open(f"/sys/fs/fuse/connections/{os.minor(device)}/abort", "w") as file:
-            file.write("1")
+        mounts.abort(os.minor(device))
         client.join(20)
     assert errors == [errno.ECONNABORTED]
     assert server.wait() == 0, server.log()
@@ -176,6 +176,17 @@ def test_a_wrong_reply_leaves_the_request_open(raw):
     with opened(server.path / "file") as fd:
         assert os.read(fd, 10) == b"right"
     server.finish()
+
+
+def test_replies_of_the_last_turn_are_sent_when_it_closes(raw):
+    def serving(connection):
+        request = next_request(connection, Opcode.READ)
+        request.reply(b"last")
+
+    server = raw(serving)
+    with opened(server.path / "file") as fd:
+        assert os.read(fd, 10) == b"last"
+    assert server.wait() == 0, server.log()
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
