@@ -11,6 +11,7 @@ from python_support import MNT_DETACH, opened, read_once, unmount, until
 from python_filesystems import TEXT, Files, Waiting
 
 import fusewire
+from harness import mounts
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -58,8 +59,7 @@ def test_abort_is_raised(fork):
 
     server = fork(end_of(serving))
     device = os.stat(server.path).st_dev
-    with open(f"/sys/fs/fuse/connections/{os.minor(device)}/abort", "w") as file:
-        file.write("1")
+    mounts.abort(os.minor(device))
     assert server.wait() == 0, server.log()
 
 
