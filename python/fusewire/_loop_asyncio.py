@@ -150,7 +150,7 @@ class _Server(Dispatcher):
         self.seat: _Seat | None = None
         self._fd = connection.fileno()
 
-    def start(self, request: Request, encode: Encoder, coroutine: Coroutine[Any, Any, Any]) -> None:
+    def start(self, request: Request, encode: Encoder, coroutine: Coroutine[Any, Any, Any]) -> bool:
         seat, loop = self.seat, self.loop
         if seat is None or not seat.is_free():
             seat = self.seat = _Seat(self)
@@ -164,13 +164,14 @@ class _Server(Dispatcher):
             request._detach()
             self.running[request.id] = seat.task
             seat.take(request, encode, coroutine, awaited)
-            return
+            return False
         finally:
             asyncio.tasks._leave_task(loop, seat.task)
             if self.seat is seat and not seat.is_clean():
                 self.seat = None
                 seat.leave()
         encode(self.connection, request, result)
+        return False
 
     def interrupt(self, id: int) -> None:
         task = self.running.get(id)
@@ -202,29 +203,26 @@ class _Server(Dispatcher):
 
 
 async def serve(connection: Connection, filesystem: object) -> None:
-    if connection._serving:
-        raise RuntimeError("the connection is being served already")
-    server = _Server(connection, filesystem)
-    connection._serving = True
-    server.attend()
-    cancelled: CancelledError | None = None
-    try:
-        await server.ended
-    except CancelledError as error:
-        cancelled = error
-        _cancel_all(server)
-    finally:
-        server.leave()
-        # After an unmount handlers may still be at work that nobody waits for, such as a release that stores data.
-        while server.running:
-            try:
-                await asyncio.wait(list(server.running.values()))
-            except CancelledError as error:
-                cancelled = error
-                _cancel_all(server)
-        connection._serving = False
-    if cancelled is not None:
-        raise cancelled
+    with connection._serving_once():
+        server = _Server(connection, filesystem)
+        server.attend()
+        cancelled: CancelledError | None = None
+        try:
+            await server.ended
+        except CancelledError as error:
+            cancelled = error
+            _cancel_all(server)
+        finally:
+            server.leave()
+            # After an unmount handlers may still be at work that nobody waits for, such as a release that stores data.
+            while server.running:
+                try:
+                    await asyncio.wait(list(server.running.values()))
+                except CancelledError as error:
+                    cancelled = error
+                    _cancel_all(server)
+        if cancelled is not None:
+            raise cancelled
 
 
 def _cancel_all(server: _Server) -> None:

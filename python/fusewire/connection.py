@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import errno
 import math
 import os
@@ -11,9 +13,10 @@ import warnings
 import weakref
 from collections.abc import AsyncIterator, Iterable, Iterator
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._core import ffi, lib
+from .batch import BATCH, RECORD_SIZE, new_batch
 from .constants import Transport
 from .errors import ReplyRefused, Stopped, Unmounted, check, failure, read_failure, refused, string
 from .options import mount_options, open_options
@@ -21,21 +24,21 @@ from .replies import ENCODERS
 from .request import NAMED, UNANSWERED, OwnedRequest, Request
 from .types import Session, Statistics, timeout_parts
 
+if TYPE_CHECKING:
+    from ._serving import Serving
+
 __all__ = ["Connection", "adopt", "mount", "open_device", "worker_count", "worker_cpus"]
 
-#: Requests per batch. Batches grow with the load; a record is some 300 bytes.
-BATCH = 32
 
-# The library fills the records that it hands out, so that the others need not be cleared.
-_allocate = ffi.new_allocator(should_clear_after_alloc=False)
-_BATCH_TYPE = ffi.typeof(f"fusewire_request[{BATCH}]")
-RECORD_SIZE = ffi.sizeof("fusewire_request")
+# What is still open when the program ends is closed then, so that no dead mount stays behind.
+_OPEN: weakref.WeakSet[Connection] = weakref.WeakSet()
 
 
-def new_batch() -> Any:
-    """Memory for a batch of requests. Each batch has its own, so that a Request stays what it is when the next batch
-    comes."""
-    return _allocate(_BATCH_TYPE)
+@atexit.register
+def _close_all() -> None:
+    for connection in list(_OPEN):
+        with contextlib.suppress(OSError, RuntimeError):
+            connection.close()
 
 
 class Connection:
@@ -45,15 +48,17 @@ class Connection:
     answer each request with reply or reply_error, at once or later.
 
     As an iterable of requests: `for request in connection` blocks, `async for request in connection` runs in an asyncio
-    loop. Both end when the filesystem is unmounted or the connection stopped.
+    or trio loop. Both end when the filesystem is unmounted or the connection stopped.
 
-    With handlers: `await connection.serve(filesystem)`.
+    With handlers: `await connection.serve(filesystem)`, or `connection.run(filesystem)` without an event loop.
 
     A connection belongs to one thread; stop and wake alone may be called from any thread and from signal handlers.
-    Leaving a `with` block closes it, which unmounts what it mounted."""
+    Leaving a `with` block (or `async with`) closes it, which unmounts what it mounted; so does the end of the program."""
 
-    def __init__(self, handle: Any, attr_timeout: float = 1.0, entry_timeout: float = 1.0) -> None:
+    def __init__(self, handle: Any, attr_timeout: float = 1.0, entry_timeout: float = 1.0, workers: int = 0) -> None:
         self._handle = handle
+        #: How many worker processes run starts; 0: it serves in this one.
+        self.workers = workers
         # Entries are encoded here when a handler returns a bare Attr; the timeouts are preset.
         self._entry = ffi.new("fusewire_entry *")
         self._entry.attr_valid, self._entry.attr_valid_nsec = timeout_parts(attr_timeout)
@@ -65,6 +70,7 @@ class Connection:
         self._lost: list[int] = []
         # Requests whose memory somebody looks at, by the identity of their object.
         self._lent: dict[int, weakref.ref[Request]] = {}
+        _OPEN.add(self)
 
     # ---- Life ----
 
@@ -72,6 +78,17 @@ class Connection:
         return self
 
     def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Connection:
+        return self
+
+    async def __aexit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
@@ -232,12 +249,16 @@ class Connection:
     __iter__ = requests
 
     def __aiter__(self) -> AsyncIterator[Request]:
-        from ._loop_asyncio import requests
+        from ._loops import running
 
-        return requests(self)
+        requests: AsyncIterator[Request] = running().requests(self)
+        return requests
+
+    # ---- Serving ----
 
     async def serve(self, filesystem: object) -> None:
-        """Serves until the filesystem is unmounted or the connection stopped; raises Aborted where it was aborted.
+        """Serves until the filesystem is unmounted or the connection stopped; raises Aborted where it was aborted. It
+        is awaited in an asyncio loop (uvloop's too) or in a trio one.
 
         Handlers are methods of `filesystem` named after the operations (lookup, getattr, read ...), plain or async.
         Each gets the Request; what it returns is the reply, what it raises the error: an OSError its errno, anything
@@ -247,9 +268,46 @@ class Connection:
         A plain handler, and an async one that does not suspend, costs no task. One that suspends goes on in a task of
         its own, which an interrupted client cancels. Cancelling serve cancels what is still running; in every case
         serve returns only when its handlers have."""
-        from ._loop_asyncio import serve
+        from ._loops import running
 
-        await serve(self, filesystem)
+        if self.workers:
+            raise RuntimeError("the mount has workers, which are processes: serve it with Connection.run")
+        await running().serve(self, filesystem)
+
+    def serving(self, filesystem: object) -> Serving:
+        """Serves in the background of a running program:
+
+            async with fusewire.mount(path) as connection, connection.serving(filesystem):
+                ...
+
+        At the end of the block the filesystem is unmounted. What that causes is still served, such as cached data being
+        written; if somebody keeps the mount busy for more than two seconds, the connection is stopped. Raises then what
+        serve would."""
+        from ._serving import Serving
+
+        return Serving(self, filesystem)
+
+    def run(self, filesystem: object, *, loop: str | None = None) -> None:
+        """Serves until the filesystem is unmounted or the connection stopped, as serve does, but blocks: for programs
+        without an event loop of their own. Where no handler is async it needs none; else it runs an asyncio loop.
+        `loop` chooses: "blocking", "asyncio" or "trio".
+
+        In the main thread SIGINT, SIGTERM and SIGHUP unmount, unless the program handles them itself; a second one
+        stops at once.
+
+        Where the connection was mounted with `workers`, as many processes are forked and serve, each its own copy of
+        `filesystem` as it is now. A worker that dies is logged and replaced; what it had read ends with an error."""
+        from ._ending import ended_by_signals
+        from ._loops import run
+
+        with ended_by_signals(self):
+            if self.workers:
+                from ._workers import supervise
+
+                with self._serving_once():
+                    supervise(self, self.workers, lambda clone: run(clone, filesystem, loop))
+            else:
+                run(self, filesystem, loop)
 
     # ---- Replies ----
 
@@ -356,6 +414,16 @@ class Connection:
 
     # ---- for the package's own use ----
 
+    @contextlib.contextmanager
+    def _serving_once(self) -> Iterator[None]:
+        if self._serving:
+            raise RuntimeError("the connection is being served already")
+        self._serving = True
+        try:
+            yield
+        finally:
+            self._serving = False
+
     def _open_handle(self) -> Any:
         handle = self._handle
         if not handle:
@@ -375,13 +443,25 @@ class Connection:
             self._reply_lost(self._lost.pop())
 
 
-def _open(path: Any, options: tuple[Any, list[Any]], attr_timeout: float, entry_timeout: float) -> Connection:
+def _open(
+    path: Any, options: tuple[Any, list[Any]], attr_timeout: float, entry_timeout: float, workers: int = 0
+) -> Connection:
     out = ffi.new("fusewire_connection **")
     c, _keep = options
     code = lib.fusewire_open(out, ffi.NULL if path is None else os.fsencode(path), c)
     if code < 0:
         raise failure(code, None if path is None else os.fsdecode(path))
-    return Connection(out[0], attr_timeout, entry_timeout)
+    return Connection(out[0], attr_timeout, entry_timeout, workers)
+
+
+def _number_of(workers: int | str | None) -> int:
+    if workers is None:
+        return 0
+    if workers == "cpus":
+        return worker_count()
+    if not isinstance(workers, int) or workers < 1:
+        raise ValueError(f"workers={workers!r}: it takes a number from 1 on, or 'cpus'")
+    return workers
 
 
 def worker_count() -> int:
@@ -429,6 +509,7 @@ def mount(
     request_timeout: int = 0,
     queue_depth: int = 0,
     cpus: str | Iterable[int] | None = None,
+    workers: int | str | None = None,
     report_failures: bool = False,
 ) -> Connection:
     """Mounts a filesystem on `path` and returns its connection, which is to be served; closing it unmounts. A path of
@@ -439,10 +520,16 @@ def mount(
     and entry_timeout say for how many seconds the kernel may rely on attributes and names, where a reply does not say
     so itself.
 
-    `cpus` is for workers, which over "uring" each serve the clients of their share of the CPUs: those of this
+    `workers` is how many processes Connection.run starts, each with a share of the CPUs: a number, or "cpus" for one for
+    each CPU that may be used. It is for filesystems whose processes need not share what they know.
+
+    `cpus` is for workers of one's own making, which over "uring" each serve the clients of their share of the CPUs: those of this
     connection, as "0,2-5" or as numbers; "" for none, where clones serve them all. `queue_depth` is how many requests
     of one CPU can be open. The rest is as in fusewire_options; 0 is always the library's default. Raises OSError with
     words that say what to do."""
+    count = _number_of(workers)
+    if count and cpus is None:
+        cpus = ""  # the parent serves none
     flags = {"allow_other": allow_other, "default_permissions": default_permissions, "ro": read_only}
     return _open(
         path,
@@ -466,6 +553,7 @@ def mount(
         ),
         attr_timeout,
         entry_timeout,
+        count,
     )
 
 

@@ -10,6 +10,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Callable
 
 from ._core import lib
+from .batch import BATCH, RECORD_SIZE, new_batch
 from .constants import Capability, Opcode
 from .directory import Listing
 from .errors import ReplyRefused, Stopped, read_failure
@@ -134,12 +135,17 @@ class Dispatcher:
     """Hands requests to a filesystem's handlers. A subclass, one for each kind of event loop, calls turn when the
     connection is readable and says how a coroutine is run."""
 
-    #: What the loop's tasks raise when they are cancelled.
-    cancelled: type[BaseException]
+    #: What the loop's tasks raise when they are cancelled; nothing where there are no tasks.
+    cancelled: type[BaseException] | tuple[()] = ()
+
+    #: Milliseconds that a read waits for requests; -1: without end.
+    timeout = 0
 
     def __init__(self, connection: Connection, filesystem: object) -> None:
         self.connection = connection
         self._table: dict[int, tuple[Handler, Encoder, bool]] = {}
+        # What was read and not handled yet: a batch, the index of its next record, and their number.
+        self._rest: tuple[Any, int, int] | None = None
         directories = _Directories()
         for opcode, encode in ENCODERS.items():
             name = OPERATIONS[opcode]
@@ -166,8 +172,9 @@ class Dispatcher:
 
     # ---- to be supplied for each kind of event loop ----
 
-    def start(self, request: Request, encode: Encoder, coroutine: Coroutine[Any, Any, Any]) -> None:
-        """Runs a handler's coroutine, and encodes its result as the reply. May raise what the coroutine raises."""
+    def start(self, request: Request, encode: Encoder, coroutine: Coroutine[Any, Any, Any]) -> bool:
+        """Runs a handler's coroutine, and encodes its result as the reply. May raise what the coroutine raises. True:
+        the turn has to end here, and the next one goes on with the rest of the batch."""
         raise NotImplementedError
 
     def interrupt(self, id: int) -> None:
@@ -178,56 +185,82 @@ class Dispatcher:
 
     def turn(self) -> None:
         """Reads and handles what there is. Raises Unmounted, Aborted or Stopped at the end."""
-        from .connection import BATCH, RECORD_SIZE, new_batch
-
-        connection, table, read = self.connection, self._table, lib.fusewire_read
+        if self._rest is not None and self._handle_batch(*self._rest):
+            return
         for _ in range(_BATCHES):
             batch = new_batch()
-            number = read(connection._handle, batch, BATCH, RECORD_SIZE, 0)
-            if number <= 0:
-                if number == 0 or number == -errno.EINTR:
-                    return
-                if connection.closed:
-                    raise Stopped(errno.ESHUTDOWN, "the connection was closed")
-                raise read_failure(number)
-            for i in range(number):
-                record = batch[i]
-                request = Request(connection, batch, record)
-                result = None
-                try:
-                    handler, encode, named = table[record.opcode]
-                    if named and connection._handle:
-                        request._decode_names()
-                    result = handler(request)
-                    if result.__class__ is CoroutineType:
-                        self.start(request, encode, result)
-                    else:
-                        encode(connection, request, result)
-                except Exception as error:
-                    self._settle(request, result, error)
-                except self.cancelled:
-                    self.answer_error(request, errno.EINTR)
-                except BaseException:
-                    # The program is about to end: its clients get their answers first.
-                    for j in range(i, number):
-                        self.answer_error(Request(connection, batch, batch[j]), errno.EIO)
-                    raise
+            number = self._read(batch)
+            if number == 0 or self._handle_batch(batch, 0, number):
+                return
 
-    def _settle(self, request: Request, result: Any, error: Exception) -> None:
-        """A plain handler failed, or returned what its encoder does not take; that may still be an awaitable."""
+    def _read(self, batch: Any) -> int:
+        connection, timeout = self.connection, self.timeout
+        connection._waiting = timeout != 0
+        number: int = lib.fusewire_read(connection._handle, batch, BATCH, RECORD_SIZE, timeout)
+        connection._waiting = False
+        if number >= 0:
+            return number
+        if number == -errno.EINTR:
+            return 0
+        if connection.closed:
+            raise Stopped(errno.ESHUTDOWN, "the connection was closed")
+        raise read_failure(number)
+
+    def _handle_batch(self, batch: Any, first: int, number: int) -> bool:
+        """Handles the records of a batch from `first` on. True: not all of them, the turn has to end."""
+        connection, table = self.connection, self._table
+        self._rest = None
+        for i in range(first, number):
+            record = batch[i]
+            request = Request(connection, batch, record)
+            result = None
+            leave = False
+            try:
+                handler, encode, named = table[record.opcode]
+                if named and connection._handle:
+                    request._decode_names()
+                result = handler(request)
+                if result.__class__ is CoroutineType:
+                    leave = self.start(request, encode, result)
+                else:
+                    encode(connection, request, result)
+            except Exception as error:
+                leave = self._settle(request, result, error)
+            except self.cancelled:
+                self.answer_error(request, errno.EINTR)
+            except BaseException:
+                # The program is about to end: its clients get their answers first.
+                for j in range(i, number):
+                    self.answer_error(Request(connection, batch, batch[j]), errno.EIO)
+                raise
+            if leave:
+                self._rest = batch, i + 1, number
+                return True
+        return False
+
+    def answer_rest(self) -> None:
+        """Answers what was read and will not be handled any more."""
+        if self._rest is not None:
+            (batch, first, number), self._rest = self._rest, None
+            for i in range(first, number):
+                self.answer_error(Request(self.connection, batch, batch[i]), errno.EIO)
+
+    def _settle(self, request: Request, result: Any, error: Exception) -> bool:
+        """A plain handler failed, or returned what its encoder does not take; that may still be an awaitable. Returns
+        what start does."""
         opcode = request.opcode
         if opcode not in self._table:
             self.answer_error(request, errno.ENOSYS)
-            return
+            return False
         if isinstance(error, TypeError):
             wrap = _await if hasattr(result, "__await__") else _collect if hasattr(result, "__aiter__") else None
             if wrap is not None and result.__class__ is not CoroutineType:
                 try:
-                    self.start(request, self._table[opcode][1], wrap(result))
-                    return
+                    return self.start(request, self._table[opcode][1], wrap(result))
                 except Exception as another:
                     error = another
         self.fail(request, error)
+        return False
 
     def fail(self, request: Request, error: Exception) -> None:
         """Answers a request whose handler raised `error`."""

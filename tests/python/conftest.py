@@ -3,7 +3,7 @@
 import pathlib
 
 import pytest
-from python_support import folder, fork, serve, transport  # noqa: F401
+from python_support import folder, fork, serve, serve_anyhow, serve_async, transport  # noqa: F401
 
 HERE = pathlib.Path(__file__).parent
 

@@ -3,10 +3,30 @@
 import asyncio
 import errno
 
+import trio
+
 import fusewire
 from fusewire import Attr
 
+
 TEXT = b"the quick brown fox\n"
+
+
+def is_in_trio():
+    try:
+        trio.lowlevel.current_task()
+    except RuntimeError:
+        return False
+    return True
+
+
+async def sleep(seconds):
+    """In the event loop that runs."""
+    await (trio if is_in_trio() else asyncio).sleep(seconds)
+
+
+def event():
+    return (trio if is_in_trio() else asyncio).Event()
 
 
 class Files:
@@ -51,8 +71,8 @@ class Waiting(Files):
             return self.outcome.encode()[request.offset :]
         self.outcome = "waiting"
         try:
-            await asyncio.sleep(1000)
-        except asyncio.CancelledError:
+            await sleep(1000)
+        except (asyncio.CancelledError, trio.Cancelled):
             self.outcome = "cancelled"
             raise
         return b""

@@ -167,23 +167,35 @@ def fork(folder):
                 print(server.log())  # shown where the test has failed
 
 
-@pytest.fixture
-def serve(fork, transport):
-    """Serves a filesystem on asyncio in a child."""
-
-    def start(filesystem, runner=asyncio.run, **options):
+def serving(fork, transport, loop):
+    def start(filesystem, **options):
         def body(path, mounted):
-            async def main():
-                with fusewire.mount(path, transport=transport, **options) as connection:
-                    filesystem.connection = connection
-                    mounted()
-                    await connection.serve(filesystem)
-
-            runner(main())
+            with fusewire.mount(path, transport=transport, **options) as connection:
+                filesystem.connection = connection
+                mounted()
+                connection.run(filesystem, loop=loop)
 
         return fork(body)
 
     return start
+
+
+@pytest.fixture
+def serve(fork, transport):
+    """Serves a filesystem on asyncio in a child."""
+    return serving(fork, transport, "asyncio")
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def serve_async(fork, transport, request):
+    """The same on each event loop."""
+    return serving(fork, transport, request.param)
+
+
+@pytest.fixture(params=["asyncio", "trio", "blocking"])
+def serve_anyhow(fork, transport, request):
+    """The same on each event loop, and without any."""
+    return serving(fork, transport, request.param)
 
 
 @pytest.fixture(params=["poll", "ring", "uring"])

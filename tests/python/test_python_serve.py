@@ -1,4 +1,4 @@
-"""Connection.serve on asyncio: handlers of every kind, what they return and raise, and how serving ends."""
+"""Connection.serve on each event loop, and without any: handlers of every kind, what they return and raise, and how serving ends."""
 
 import asyncio
 import contextvars
@@ -8,10 +8,11 @@ import signal
 import stat
 import subprocess
 import threading
+import types
 
 import pytest
 from python_support import opened, read_once, until
-from python_filesystems import TEXT, Files, Waiting
+from python_filesystems import TEXT, Files, Waiting, event, sleep
 
 import fusewire
 from fusewire import Attr, Entry
@@ -43,21 +44,21 @@ class AsyncFiles(Files):
 
 class SuspendingFiles(Files):
     async def getattr(self, request):
-        await asyncio.sleep(0)
+        await sleep(0)
         return self.attr(request)
 
     async def lookup(self, request):
-        await asyncio.sleep(0.001)
+        await sleep(0.001)
         return Files.lookup(self, request)
 
     async def readdir(self, request):
-        await asyncio.sleep(0)
+        await sleep(0)
         return self.files
 
     async def read(self, request):
         # Its fields and names outlive the batch in which it came.
         before = request.node, request.offset, request.size, request.pid
-        await asyncio.sleep(0.005)
+        await sleep(0.005)
         assert before == (request.node, request.offset, request.size, request.pid)
         return Files.read(self, request)
 
@@ -66,19 +67,32 @@ class GeneratorFiles(Files):
     """Other awaitables than coroutines, and an asynchronous generator."""
 
     def getattr(self, request):
-        future = asyncio.get_running_loop().create_future()
-        future.set_result(self.attr(request))
-        return future
+        attr = self.attr(request)
+
+        class Later:
+            def __await__(self):
+                yield from sleep(0).__await__()
+                return attr
+
+        return Later()
 
     async def readdir(self, request):
         for entry in self.files.items():
-            await asyncio.sleep(0)
+            await sleep(0)
             yield entry
 
 
-@pytest.mark.parametrize("kind", [Files, AsyncFiles, SuspendingFiles, GeneratorFiles])
-def test_handlers_of_every_kind(serve, kind):
-    server = serve(kind("one", "two"))
+@pytest.mark.parametrize("kind", [Files, AsyncFiles])
+def test_handlers_that_do_not_suspend(serve_anyhow, kind):
+    names_and_contents_are_there(serve_anyhow(kind("one", "two")))
+
+
+@pytest.mark.parametrize("kind", [SuspendingFiles, GeneratorFiles])
+def test_handlers_that_suspend(serve_async, kind):
+    names_and_contents_are_there(serve_async(kind("one", "two")))
+
+
+def names_and_contents_are_there(server):
     assert sorted(os.listdir(server.path)) == ["one", "two"]
     assert (server.path / "one").read_bytes() == TEXT
     assert os.stat(server.path / "two").st_size == len(TEXT)
@@ -92,9 +106,9 @@ def test_handlers_of_every_kind(serve, kind):
     assert server.log() == ""
 
 
-def test_names_round_trip(serve):
+def test_names_round_trip(serve_anyhow):
     name = os.fsdecode(b"caf\xc3\xa9 \xff\xfe")
-    server = serve(Files(name))
+    server = serve_anyhow(Files(name))
     assert os.listdir(os.fsencode(server.path)) == [b"caf\xc3\xa9 \xff\xfe"]
     assert os.stat(server.path / name).st_ino == 2
     server.finish()
@@ -111,30 +125,42 @@ class Failing(Files):
 
 class FailingLater(Failing):
     async def read(self, request):
-        await asyncio.sleep(0)
+        await sleep(0)
         raise self.failure
 
 
-@pytest.mark.parametrize("kind", [Failing, FailingLater])
-@pytest.mark.parametrize(
-    ("failure", "code", "logged"),
-    [
-        (OSError(errno.EDQUOT, "full"), errno.EDQUOT, False),
-        (PermissionError("no errno of its own"), errno.EACCES, False),
-        (OSError(4000, "no errno of the kernel's"), errno.EIO, True),
-        (OSError("none at all"), errno.EIO, True),
-        (ZeroDivisionError("oops"), errno.EIO, True),
-        (asyncio.CancelledError(), errno.EINTR, False),
-    ],
-)
-def test_what_a_handler_raises_is_what_the_client_gets(serve, kind, failure, code, logged):
-    server = serve(kind(failure))
+FAILURES = [
+    (OSError(errno.EDQUOT, "full"), errno.EDQUOT, False),
+    (PermissionError("no errno of its own"), errno.EACCES, False),
+    (OSError(4000, "no errno of the kernel's"), errno.EIO, True),
+    (OSError("none at all"), errno.EIO, True),
+    (ZeroDivisionError("oops"), errno.EIO, True),
+]
+
+
+def client_gets(server, failure, code, logged):
     with opened(server.path / "file") as fd:
         assert read_once(fd, 5) == -code
     server.finish()
     assert ("Traceback" in server.log()) is logged
     if logged:
         assert "<Request read node=2" in server.log() and str(failure) in server.log()
+        assert server.log().count("Traceback") == 1
+
+
+@pytest.mark.parametrize(("failure", "code", "logged"), FAILURES)
+def test_what_a_handler_raises_is_what_the_client_gets(serve_anyhow, failure, code, logged):
+    client_gets(serve_anyhow(Failing(failure)), failure, code, logged)
+
+
+@pytest.mark.parametrize(("failure", "code", "logged"), FAILURES)
+def test_what_a_handler_raises_later(serve_async, failure, code, logged):
+    client_gets(serve_async(FailingLater(failure)), failure, code, logged)
+
+
+@pytest.mark.parametrize("kind", [Failing, FailingLater])
+def test_a_handler_that_says_it_was_cancelled(serve, kind):
+    client_gets(serve(kind(asyncio.CancelledError())), None, errno.EINTR, False)
 
 
 class NonsenseGetattr(Files):
@@ -145,10 +171,10 @@ class NonsenseGetattr(Files):
 
 
 @pytest.mark.parametrize("answer", [None, 7, b"x", (1, 2), "file", Attr, Attr(9, 0), object()])
-def test_nonsense_is_an_error_and_logged(serve, answer):
+def test_nonsense_is_an_error_and_logged(serve_anyhow, answer):
     filesystem = NonsenseGetattr()
     filesystem.answer = answer
-    server = serve(filesystem)
+    server = serve_anyhow(filesystem)
     assert errno_of(os.stat, server.path / "file") == errno.EIO
     assert os.stat(server.path).st_ino == 1
     server.finish()
@@ -160,8 +186,8 @@ class NonsenseRead(Files):
         return [None, 5, "text", b"x" * (request.size + 1)][request.offset]
 
 
-def test_nonsense_of_a_read(serve):
-    server = serve(NonsenseRead())
+def test_nonsense_of_a_read(serve_anyhow):
+    server = serve_anyhow(NonsenseRead())
     with opened(server.path / "file") as fd:
         for offset in range(4):
             assert errno_of(os.pread, fd, 4, offset) == errno.EIO
@@ -302,8 +328,8 @@ def test_a_handler_that_does_not_suspend_costs_no_task(serve):
     server.finish()
 
 
-def test_interrupt_cancels_the_handler(serve):
-    server = serve(Waiting())
+def test_interrupt_cancels_the_handler(serve_async):
+    server = serve_async(Waiting())
     client = subprocess.Popen(["cat", str(server.path / "file")])
     try:
         until(lambda: (server.path / "outcome").read_bytes() == b"waiting")
@@ -328,7 +354,7 @@ class Slow(Files):
         self.event = None
 
     async def read(self, request):
-        self.event = self.event or asyncio.Event()
+        self.event = self.event or event()
         self.waiting += 1
         if self.waiting == self.CLIENTS:
             self.event.set()
@@ -336,8 +362,8 @@ class Slow(Files):
         return b"together"
 
 
-def test_many_handlers_wait_at_once(serve):
-    server = serve(Slow(), max_background=200, queue_depth=Slow.CLIENTS)
+def test_many_handlers_wait_at_once(serve_async):
+    server = serve_async(Slow(), max_background=200, queue_depth=Slow.CLIENTS)
     results = []
 
     def client():
@@ -366,8 +392,8 @@ class Growing(Files):
         self.removed += 1
 
 
-def test_a_listing_stays_stable_while_entries_come_and_go(serve):
-    server = serve(Growing())
+def test_a_listing_stays_stable_while_entries_come_and_go(serve_anyhow):
+    server = serve_anyhow(Growing())
     names = [f"{number:04}" for number in range(1000)]
     seen = []
     with os.scandir(server.path) as entries:
@@ -385,12 +411,12 @@ def test_a_listing_stays_stable_while_entries_come_and_go(serve):
     server.finish()
 
 
-def test_dots_are_there_once(serve):
+def test_dots_are_there_once(serve_anyhow):
     class Dotted(Files):
         def readdir(self, request):
             return [("..", Attr.dir(1)), "bare", (b"pair", None), (".", Attr.dir(1))]
 
-    server = serve(Dotted())
+    server = serve_anyhow(Dotted())
     listed = subprocess.run(["ls", "-fa", server.path], capture_output=True, text=True, timeout=10).stdout.split()
     assert listed == ["..", "bare", "pair", "."]
     server.finish()
@@ -521,11 +547,11 @@ class Everything:
         return Attr.file(2, nlink=0)
 
 
-def test_every_operation(serve):
+def test_every_operation(serve_anyhow):
     import fcntl
     import select
 
-    server = serve(Everything(), attr_timeout=0, entry_timeout=0)
+    server = serve_anyhow(Everything(), attr_timeout=0, entry_timeout=0)
     path = server.path
     file = path / "file"
     os.chmod(file, 0o640)
@@ -589,8 +615,8 @@ def test_every_operation(serve):
     assert server.log() == ""
 
 
-def test_a_filesystem_without_handlers(serve):
-    server = serve(object.__new__(type("Empty", (), {})))
+def test_a_filesystem_without_handlers(serve_anyhow):
+    server = serve_anyhow(object.__new__(type("Empty", (), {})))
     assert errno_of(os.stat, server.path / "file") == errno.ENOSYS
     assert os.statvfs(server.path).f_namemax == 255
     server.finish()
@@ -617,8 +643,8 @@ class Writes(Files):
         return len(request.data)
 
 
-def test_written_data_cannot_be_used_after_the_reply(serve):
-    server = serve(Writes(), attr_timeout=0)
+def test_written_data_cannot_be_used_after_the_reply(serve_anyhow):
+    server = serve_anyhow(Writes(), attr_timeout=0)
     with opened(server.path / "file", os.O_WRONLY) as fd:
         assert os.pwrite(fd, b"hello", 0) == 5
         assert os.fstat(fd).st_size == 1, "a view of answered data was readable"
@@ -637,8 +663,8 @@ class Borrowing(Files):
         return len(piece) if request.offset else memory[: len(piece)]
 
 
-def test_reading_into_borrowed_memory(serve):
-    server = serve(Borrowing())
+def test_reading_into_borrowed_memory(serve_anyhow):
+    server = serve_anyhow(Borrowing())
     with opened(server.path / "file") as fd:
         for offset in (0, 4):
             assert os.pread(fd, 100, offset) == TEXT[offset:]
@@ -646,14 +672,40 @@ def test_reading_into_borrowed_memory(serve):
     assert server.log() == ""
 
 
-def test_uvloop(serve):
+def test_uvloop(fork, transport):
     uvloop = pytest.importorskip("uvloop")
 
-    def run(main):
-        loop = uvloop.new_event_loop()
-        loop.run_until_complete(main)
+    def body(path, mounted):
+        async def main():
+            with fusewire.mount(path, transport=transport) as connection:
+                mounted()
+                await connection.serve(SuspendingFiles("one"))
 
-    server = serve(SuspendingFiles("one"), runner=run)
+        uvloop.new_event_loop().run_until_complete(main())
+
+    server = fork(body)
     assert (server.path / "one").read_bytes() == TEXT
     server.finish()
     assert server.log() == ""
+
+
+class Yielding(Files):
+    async def lookup(self, request):
+        await self.pause()
+        return Files.lookup(self, request)
+
+    @types.coroutine
+    def pause(self):
+        yield
+
+
+def test_a_handler_that_suspends_needs_a_loop(fork, transport):
+    def body(path, mounted):
+        with fusewire.mount(path, transport=transport) as connection:
+            mounted()
+            connection.run(Yielding(), loop="blocking")
+
+    server = fork(body)
+    assert errno_of(os.stat, server.path / "file") == errno.EIO
+    server.finish()
+    assert "there is no event loop" in server.log()
