@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +33,7 @@ class Serving:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        failure = await self._server.finish(Ending(self._connection))
+        failure = await self._server.finish(Ending(self._connection), kind, error, trace)
         if failure is not None and error is None:
             raise failure
 
@@ -49,7 +48,7 @@ class _InAsyncio:
         self._task = asyncio.get_running_loop().create_task(self._serve)
         await asyncio.sleep(0)
 
-    async def finish(self, ending: Ending) -> BaseException | None:
+    async def finish(self, ending: Ending, *raised: Any) -> BaseException | None:
         import asyncio
 
         cancelled: BaseException | None = None
@@ -95,14 +94,14 @@ class _InTrio:
         finally:
             self._ended.set()
 
-    async def finish(self, ending: Ending) -> BaseException | None:
+    async def finish(self, ending: Ending, *raised: Any) -> BaseException | None:
         import trio
 
         if not self._ended.is_set():
             ending.begin()
-        with trio.move_on_after(PATIENCE, shield=True) as patience:
+        with trio.CancelScope(deadline=trio.current_time() + PATIENCE, shield=True) as patience:
             await self._ended.wait()
         if patience.cancelled_caught:
             ending.insist()
-        await self._manager.__aexit__(*sys.exc_info())
+        await self._manager.__aexit__(*raised)
         return self._failure

@@ -196,8 +196,11 @@ class Dispatcher:
     def _read(self, batch: Any) -> int:
         connection, timeout = self.connection, self.timeout
         connection._waiting = timeout != 0
-        number: int = lib.fusewire_read(connection._handle, batch, BATCH, RECORD_SIZE, timeout)
-        connection._waiting = False
+        try:
+            number: int = lib.fusewire_read(connection._handle, batch, BATCH, RECORD_SIZE, timeout)
+            # A signal's Python handler runs here, and may raise: the requests then stay open, and closing answers them.
+        finally:
+            connection._waiting = False
         if number >= 0:
             return number
         if number == -errno.EINTR:
