@@ -14,6 +14,7 @@ from ._core import lib as _lib
 from .connection import Connection, adopt, mount, open_device, worker_count, worker_cpus
 from .constants import *  # noqa: F403
 from .errors import Aborted, Ended, ReplyRefused, Stopped, Unmounted
+from .filesystem import Filesystem
 from .request import Request
 from .types import Attr, Entry, IoctlRetry, Lock, Opened, Session, Statfs, Statistics, Statx
 
@@ -28,6 +29,7 @@ __all__ = [
     "Connection",
     "Ended",
     "Entry",
+    "Filesystem",
     "IoctlRetry",
     "Lock",
     "Opened",

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from . import _loop_blocking
+from .filesystem import handler_of
 from .request import OPERATIONS
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def running() -> Any:
 
 def is_async(filesystem: object) -> bool:
     """Has it handlers that are declared with async?"""
-    handlers = [getattr(filesystem, name, None) for name in set(OPERATIONS.values())]
+    handlers = [handler_of(filesystem, name) for name in set(OPERATIONS.values())]
     return any(inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each) for each in handlers)
 
 

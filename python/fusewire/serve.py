@@ -14,6 +14,7 @@ from .batch import BATCH, RECORD_SIZE, new_batch
 from .constants import Capability, Opcode
 from .directory import Listing
 from .errors import ReplyRefused, Stopped, read_failure
+from .filesystem import handler_of
 from .replies import ENCODERS, Encoder, reply_open, reply_readdirplus_bare
 from .request import NAMED, OPERATIONS, Request
 from .types import Statfs
@@ -149,14 +150,14 @@ class Dispatcher:
         directories = _Directories()
         for opcode, encode in ENCODERS.items():
             name = OPERATIONS[opcode]
-            found: Handler | None = getattr(filesystem, name, None)
+            found = handler_of(filesystem, name)
             if opcode == Opcode.READDIRPLUS and found is None:
-                found, encode = getattr(filesystem, "readdir", None), reply_readdirplus_bare
+                found, encode = handler_of(filesystem, "readdir"), reply_readdirplus_bare
             handler = found or _DEFAULTS.get(name) or _fail_with(errno.ENOSYS)
             if opcode == Opcode.OPEN and found is None:
                 # With ENOSYS the kernel opens files by itself from then on, without a message. Then it neither tells of
                 # their release nor truncates on O_TRUNC where it was to leave that to OPEN.
-                if hasattr(filesystem, "release") or _truncates_on_open(connection):
+                if handler_of(filesystem, "release") or _truncates_on_open(connection):
                     handler = _nothing
             elif opcode == Opcode.OPENDIR:
                 encode = directories.opened
