@@ -25,9 +25,19 @@ class AsyncFiles(Files):
         return Files.read(self, request)
 
 
+# Whoever runs the tests may ignore signals, as nohup does, and programs inherit that.
+START = """
+import asyncio, os, signal, sys, trio, fusewire
+from python_filesystems import Files
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+"""
+
+
 def program(folder, text, *arguments):
     """A program of its own, mounted on the folder."""
-    text = "import asyncio, os, sys, trio, fusewire\nfrom python_filesystems import Files\n" + textwrap.dedent(text)
+    text = START + textwrap.dedent(text)
     paths = os.pathsep.join([HERE, *sys.path])
     return subprocess.Popen(
         [sys.executable, "-c", text, str(folder), *arguments],
@@ -76,7 +86,6 @@ def test_run_lets_the_program_handle_its_signals(folder):
     process = program(
         folder,
         """
-        import signal
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
         with fusewire.mount(sys.argv[1]) as connection:
             connection.run(Files())
