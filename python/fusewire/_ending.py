@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -46,11 +47,14 @@ class Ending:
 
 
 @contextlib.contextmanager
-def ended_by_signals(connection: Connection) -> Iterator[None]:
+def ended_by_signals(connection: Connection) -> Iterator[int]:
     """SIGINT, SIGTERM and SIGHUP end the mount, where the program has not given them another meaning: the first one
-    unmounts, a second one, or PATIENCE, stops the connection. Only the main thread can do that."""
+    unmounts, a second one, or PATIENCE, stops the connection. Only the main thread can do that.
+
+    Gives a descriptor that becomes readable when there was a signal, or -1. A signal that comes just before a system
+    call that waits does not interrupt it, so whoever waits has to watch that too: then Python runs the handler."""
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield -1
         return
     ending = Ending(connection)
     timers: list[threading.Timer] = []
@@ -67,13 +71,24 @@ def ended_by_signals(connection: Connection) -> Iterator[None]:
 
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     taken = [number for number in _SIGNALS if before[number] in _DEFAULTS]
+    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     for number in taken:
         signal.signal(number, handle)
     try:
-        yield
+        yield reader
     finally:
         for number in taken:
             signal.signal(number, before[number])
+        signal.set_wakeup_fd(wakeup)
+        os.close(reader)
+        os.close(writer)
         for timer in timers:
             timer.cancel()
             timer.join()
+
+
+def drain(wakeup: int) -> None:
+    """Takes back what signals have written."""
+    with contextlib.suppress(BlockingIOError):
+        os.read(wakeup, 4096)

@@ -29,6 +29,7 @@ from asyncio import CancelledError
 from collections.abc import AsyncIterator, Coroutine, Generator
 from typing import TYPE_CHECKING, Any
 
+from ._ending import drain
 from .errors import Stopped, Unmounted
 from .replies import Encoder
 from .request import Request
@@ -223,6 +224,17 @@ async def serve(connection: Connection, filesystem: object) -> None:
                     _cancel_all(server)
         if cancelled is not None:
             raise cancelled
+
+
+def run(connection: Connection, filesystem: object, wakeup: int) -> None:
+    """serve in a loop of its own. `wakeup`: a descriptor that tells of signals, or -1."""
+
+    async def main() -> None:
+        if wakeup >= 0:
+            asyncio.get_running_loop().add_reader(wakeup, drain, wakeup)
+        await serve(connection, filesystem)
+
+    asyncio.run(main())
 
 
 def _cancel_all(server: _Server) -> None:

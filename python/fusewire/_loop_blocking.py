@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
+from ._ending import drain
 from .errors import Stopped, Unmounted
 from .replies import Encoder
 from .request import Request
@@ -15,7 +17,22 @@ if TYPE_CHECKING:
 
 
 class _Server(Dispatcher):
-    timeout = -1
+    def __init__(self, connection: Connection, filesystem: object, wakeup: int) -> None:
+        super().__init__(connection, filesystem)
+        self._wakeup = wakeup
+        if wakeup < 0:
+            self.timeout = -1
+        self._poller = select.poll()
+        self._poller.register(connection.fileno(), select.POLLIN)
+        if wakeup >= 0:
+            self._poller.register(wakeup, select.POLLIN)
+
+    def wait(self) -> None:
+        """For requests or a signal, where reading does not wait by itself."""
+        if self.timeout == 0:
+            for fd, _ in self._poller.poll():
+                if fd == self._wakeup:
+                    drain(fd)
 
     def start(self, request: Request, encode: Encoder, coroutine: Coroutine[Any, Any, Any]) -> bool:
         try:
@@ -30,11 +47,13 @@ class _Server(Dispatcher):
         """A request whose handler has returned is answered, and no other handler runs now."""
 
 
-def serve(connection: Connection, filesystem: object) -> None:
-    server = _Server(connection, filesystem)
+def serve(connection: Connection, filesystem: object, wakeup: int) -> None:
+    """`wakeup`: a descriptor that tells of signals, or -1."""
     with connection._serving_once():
+        server = _Server(connection, filesystem, wakeup)
         try:
             while True:
                 server.turn()
+                server.wait()
         except (Unmounted, Stopped):
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -39,19 +40,25 @@ def is_async(filesystem: object) -> bool:
     return any(inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each) for each in handlers)
 
 
-def run(connection: Connection, filesystem: object, loop: str | None) -> None:
-    """Serves to the end, in an event loop of its own or without any."""
+def run(connection: Connection, filesystem: object, loop: str | None, wakeup: int = -1) -> None:
+    """Serves to the end, in an event loop of its own or without any. `wakeup` tells of signals."""
     if loop is None:
         loop = "asyncio" if is_async(filesystem) else "blocking"
     if loop == "blocking":
-        _loop_blocking.serve(connection, filesystem)
+        _loop_blocking.serve(connection, filesystem, wakeup)
     elif loop == "asyncio":
-        import asyncio
+        from ._loop_asyncio import run as run_in_asyncio
 
-        asyncio.run(connection.serve(filesystem))
+        run_in_asyncio(connection, filesystem, wakeup)
     elif loop == "trio":
         import trio
 
-        trio.run(connection.serve, filesystem)
+        # It looks after signals itself, and wants nobody else to.
+        ours = signal.set_wakeup_fd(-1) if wakeup >= 0 else -1
+        try:
+            trio.run(connection.serve, filesystem)
+        finally:
+            if wakeup >= 0:
+                signal.set_wakeup_fd(ours)
     else:
         raise ValueError(f"there is no loop {loop!r}; there are {', '.join(LOOPS)}")

@@ -12,6 +12,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Callable, NoReturn
 
+from ._ending import drain
 from .errors import Aborted
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def _work(clone: Connection, serve: Serve, others: list[_Worker]) -> NoReturn:
         for number in (signal.SIGINT, signal.SIGHUP):  # which go to the whole group, and are the parent's to handle
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.set_wakeup_fd(-1)
         for other in others:
             if other.clone is not clone:
                 other.clone.close()
@@ -91,9 +93,9 @@ def _work(clone: Connection, serve: Serve, others: list[_Worker]) -> NoReturn:
             os._exit(status)
 
 
-def supervise(connection: Connection, count: int, serve: Serve) -> None:
+def supervise(connection: Connection, count: int, serve: Serve, wakeup: int) -> None:
     """Starts `count` workers and waits for them: until the filesystem is unmounted or the connection stopped. Raises
-    Aborted where it was aborted."""
+    Aborted where it was aborted. `wakeup`: a descriptor that tells of signals, or -1."""
     from .connection import worker_cpus
 
     workers: list[_Worker] = []
@@ -109,7 +111,11 @@ def supervise(connection: Connection, count: int, serve: Serve) -> None:
             poller = select.poll()
             for worker in running:
                 poller.register(worker.pidfd, select.POLLIN)
+            if wakeup >= 0:
+                poller.register(wakeup, select.POLLIN)
             ready = {fd for fd, _ in poller.poll()}
+            if wakeup in ready:
+                drain(wakeup)
             for worker in [worker for worker in running if worker.pidfd in ready]:
                 status = worker.reap()
                 aborted = aborted or status == _ABORTED

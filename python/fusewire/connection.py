@@ -300,14 +300,14 @@ class Connection:
         from ._ending import ended_by_signals
         from ._loops import run
 
-        with ended_by_signals(self):
+        with ended_by_signals(self) as wakeup:
             if self.workers:
                 from ._workers import supervise
 
                 with self._serving_once():
-                    supervise(self, self.workers, lambda clone: run(clone, filesystem, loop))
+                    supervise(self, self.workers, lambda clone: run(clone, filesystem, loop), wakeup)
             else:
-                run(self, filesystem, loop)
+                run(self, filesystem, loop, wakeup)
 
     # ---- Replies ----
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ctypes
+import errno
 import faulthandler
 import logging
 import os
@@ -100,8 +101,18 @@ class Server:
 
     def finish(self):
         """Unmounts, and expects the server to end by itself."""
-        unmount(self.path)
+        until(self._unmounted)
         assert self.wait() == 0, self.log()
+
+    def _unmounted(self):
+        """A helper of the library may look into the mount just now: where a worker was replaced."""
+        try:
+            unmount(self.path)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            return False
+        return True
 
     def clean_up(self):
         with contextlib.suppress(OSError):
