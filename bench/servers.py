@@ -83,18 +83,20 @@ def _fusewire_in_python(programs: Path) -> list[Kind]:
     command = (sys.executable, str(SOURCES / "python_server.py"))
     build = programs.parent
 
-    def kind(name: str, transport: str, raw: bool, per_cpu: bool = False) -> Kind:
-        how = "read and reply in a loop" if raw else "plain handlers on asyncio"
+    def kind(name: str, transport: str, raw: bool = False, per_cpu: bool = False, is_async: bool = False) -> Kind:
+        how = "read and reply in a loop" if raw else f"{'async' if is_async else 'plain'} handlers on asyncio"
         how += f", transport {transport}" + (", a process per CPU" if per_cpu else "")
         options = f"transport={transport}" + (",workers=cpus" if per_cpu else "")
-        return Kind(name, (*command, *(["--raw"] if raw else []), "-o", options), is_fusewire=True,
+        way = ["--raw"] if raw else ["--async"] if is_async else []
+        return Kind(name, (*command, *way, "-o", options), is_fusewire=True,
                     pins_itself=per_cpu, family="fusewire-python", description=f"fusewire in Python, {how}",
                     environment={"PYTHONPATH": str(build / "python"), "LD_LIBRARY_PATH": str(build)})
 
     return [
-        kind("python", "poll", raw=False),
-        kind("python-ring", "ring", raw=False),
-        kind("python-uring", "uring", raw=False),
+        kind("python", "poll"),
+        kind("python-async", "poll", is_async=True),
+        kind("python-ring", "ring"),
+        kind("python-uring", "uring"),
         kind("python-raw", "poll", raw=True),
         kind("python-raw-ring", "ring", raw=True),
         kind("python-raw-uring", "uring", raw=True),

@@ -1,6 +1,6 @@
-"""The bench filesystem on fusewire's Python package: plain handlers served in an asyncio loop, or with --raw the
-connection's own blocking read and reply. With -o workers=cpus a forked process for each CPU, bound to it, serves that
-CPU's clients on a connection of its own."""
+"""The bench filesystem on fusewire's Python package: plain handlers served in an asyncio loop (--async: async
+handlers), or with --raw the connection's own blocking read and reply. With -o workers=cpus a forked process for each
+CPU, bound to it, serves that CPU's clients on a connection of its own."""
 
 from __future__ import annotations
 
@@ -54,6 +54,19 @@ class BenchFilesystem:
         return request.size
 
 
+class AsyncBenchFilesystem(BenchFilesystem):
+    """The same with async handlers, which do not suspend."""
+
+    async def getattr(self, request: Request) -> Attr:
+        return self._attrs[request.node]
+
+    async def read(self, request: Request) -> memoryview:
+        return CONTENT[: request.size]
+
+    async def write(self, request: Request) -> int:
+        return request.size
+
+
 def serve_raw(connection: Connection) -> None:
     filesystem = BenchFilesystem()
     handlers: dict[int, Callable[[Request], object]] = {
@@ -76,8 +89,8 @@ def serve_raw(connection: Connection) -> None:
             connection.reply_error(request, error.errno or errno.EIO)
 
 
-async def serve_in_asyncio(connection: Connection) -> None:
-    await connection.serve(BenchFilesystem())
+async def serve_in_asyncio(connection: Connection, filesystem: BenchFilesystem) -> None:
+    await connection.serve(filesystem)
 
 
 def stop_on_signals(connection: Connection) -> None:
@@ -85,15 +98,16 @@ def stop_on_signals(connection: Connection) -> None:
         signal.signal(number, lambda *_: connection.stop())
 
 
-def serve(connection: Connection, raw: bool) -> None:
+def serve(connection: Connection, options: argparse.Namespace) -> None:
     stop_on_signals(connection)
-    if raw:
+    if options.raw:
         serve_raw(connection)
     else:
-        asyncio.run(serve_in_asyncio(connection))
+        filesystem = AsyncBenchFilesystem() if options.is_async else BenchFilesystem()
+        asyncio.run(serve_in_asyncio(connection, filesystem))
 
 
-def serve_in_workers(connection: Connection, raw: bool) -> int:
+def serve_in_workers(connection: Connection, options: argparse.Namespace) -> int:
     """Forks them; in each, and in the parent when all have ended, returns the exit status. When one ends, all do, since
     nobody else serves its CPUs."""
     workers: dict[int, Connection] = {}
@@ -106,7 +120,7 @@ def serve_in_workers(connection: Connection, raw: bool) -> int:
                 other.close()
             with clone:
                 clone.pin()
-                serve(clone, raw)
+                serve(clone, options)
             return 0
         workers[pid] = clone
     failed = False
@@ -120,7 +134,9 @@ def serve_in_workers(connection: Connection, raw: bool) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python_server.py")
-    parser.add_argument("--raw", action="store_true")
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument("--raw", action="store_true")
+    way.add_argument("--async", dest="is_async", action="store_true", help="handlers that are async")
     parser.add_argument("-o", dest="options", default="transport=auto", metavar="transport=NAME[,workers=cpus]")
     parser.add_argument("mountpoint")
     options = parser.parse_args()
@@ -140,8 +156,8 @@ def main() -> None:
     with connection:
         if workers:
             stop_on_signals(connection)
-            sys.exit(serve_in_workers(connection, options.raw))
-        serve(connection, options.raw)
+            sys.exit(serve_in_workers(connection, options))
+        serve(connection, options)
 
 
 if __name__ == "__main__":
