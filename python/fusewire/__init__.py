@@ -15,6 +15,7 @@ from .connection import Connection, adopt, mount, open_device, worker_count, wor
 from .constants import *  # noqa: F403
 from .errors import Aborted, Ended, ReplyRefused, Stopped, Unmounted
 from .filesystem import Filesystem
+from .paths import PathFilesystem, current_request
 from .request import Request
 from .types import Attr, Entry, IoctlRetry, Lock, Opened, Session, Statfs, Statistics, Statx
 
@@ -33,6 +34,7 @@ __all__ = [
     "IoctlRetry",
     "Lock",
     "Opened",
+    "PathFilesystem",
     "ReplyRefused",
     "Request",
     "Session",
@@ -42,6 +44,7 @@ __all__ = [
     "Stopped",
     "Unmounted",
     "adopt",
+    "current_request",
     "library_version",
     "mount",
     "open_device",

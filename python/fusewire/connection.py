@@ -53,7 +53,8 @@ class Connection:
     With handlers: `await connection.serve(filesystem)`, or `connection.run(filesystem)` without an event loop.
 
     A connection belongs to one thread; stop and wake alone may be called from any thread and from signal handlers.
-    Leaving a `with` block (or `async with`) closes it, which unmounts what it mounted; so does the end of the program."""
+    Leaving a `with` block (or `async with`) closes it, which unmounts what it mounted; so does the end of the
+    program."""
 
     def __init__(self, handle: Any, attr_timeout: float = 1.0, entry_timeout: float = 1.0, workers: int = 0) -> None:
         self._handle = handle
@@ -520,12 +521,12 @@ def mount(
     and entry_timeout say for how many seconds the kernel may rely on attributes and names, where a reply does not say
     so itself.
 
-    `workers` is how many processes Connection.run starts, each with a share of the CPUs: a number, or "cpus" for one for
-    each CPU that may be used. It is for filesystems whose processes need not share what they know.
+    `workers` is how many processes Connection.run starts, each with a share of the CPUs: a number, or "cpus" for one
+    for each CPU that may be used. It is for filesystems whose processes need not share what they know.
 
-    `cpus` is for workers of one's own making, which over "uring" each serve the clients of their share of the CPUs: those of this
-    connection, as "0,2-5" or as numbers; "" for none, where clones serve them all. `queue_depth` is how many requests
-    of one CPU can be open. The rest is as in fusewire_options; 0 is always the library's default. Raises OSError with
+    `cpus` is for workers of one's own making, which over "uring" each serve the clients of their share of the CPUs:
+    those of this connection, as "0,2-5" or as numbers; "" for none, where clones serve them all. `queue_depth` is how
+    many requests of one CPU can be open. The rest is as in fusewire_options; 0 is always the library's default. Raises OSError with
     words that say what to do."""
     count = _number_of(workers)
     if count and cpus is None:

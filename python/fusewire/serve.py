@@ -15,6 +15,7 @@ from .constants import Capability, Opcode
 from .directory import Listing
 from .errors import ReplyRefused, Stopped, read_failure
 from .filesystem import handler_of
+from .paths import PathFilesystem, PathHandlers
 from .replies import ENCODERS, Encoder, reply_open, reply_readdirplus_bare
 from .request import NAMED, OPERATIONS, Request
 from .types import Statfs
@@ -147,6 +148,8 @@ class Dispatcher:
         self._table: dict[int, tuple[Handler, Encoder, bool]] = {}
         # What was read and not handled yet: a batch, the index of its next record, and their number.
         self._rest: tuple[Any, int, int] | None = None
+        if isinstance(filesystem, PathFilesystem):
+            filesystem = PathHandlers(filesystem)
         directories = _Directories()
         for opcode, encode in ENCODERS.items():
             name = OPERATIONS[opcode]

@@ -1,0 +1,255 @@
+"""PathFilesystem: a folder mounted through methods that take paths, plain and async."""
+
+import os
+import pathlib
+import stat
+import subprocess
+
+import pytest
+from python_filesystems import sleep
+from python_support import opened, serving, until
+
+import fusewire
+from fusewire import Attr, PathFilesystem
+
+pytestmark = pytest.mark.timeout(60)
+
+
+class Mirror(PathFilesystem):
+    """Another folder, by paths."""
+
+    def __init__(self, source):
+        self.source = source
+
+    def at(self, path):
+        return self.source + path
+
+    def getattr(self, path, fh):
+        return Attr.from_stat(os.lstat(self.at(path)) if fh is None else os.fstat(fh))
+
+    def readdir(self, path, fh):
+        with os.scandir(self.at(path)) as entries:
+            return {entry.name: Attr.from_stat(entry.stat(follow_symlinks=False)) for entry in entries}
+
+    def readlink(self, path):
+        return os.readlink(self.at(path))
+
+    def open(self, path, flags):
+        return os.open(self.at(path), flags & ~os.O_APPEND)
+
+    def create(self, path, mode, flags):
+        self.creator = fusewire.current_request().pid
+        return os.open(self.at(path), flags | os.O_CREAT, stat.S_IMODE(mode))
+
+    def read(self, path, size, offset, fh):
+        return os.pread(fh, size, offset)
+
+    def write(self, path, data, offset, fh):
+        return os.pwrite(fh, data, offset)
+
+    def release(self, path, fh):
+        os.close(fh)
+
+    def fsync(self, path, datasync, fh):
+        (os.fdatasync if datasync else os.fsync)(fh)
+
+    def mkdir(self, path, mode):
+        os.mkdir(self.at(path), mode)
+
+    def unlink(self, path):
+        os.unlink(self.at(path))
+
+    def rmdir(self, path):
+        os.rmdir(self.at(path))
+
+    def symlink(self, target, path):
+        os.symlink(target, self.at(path))
+
+    def link(self, source, path):
+        os.link(self.at(source), self.at(path))
+
+    def rename(self, old, new, flags):
+        os.rename(self.at(old), self.at(new))
+
+    def truncate(self, path, size, fh):
+        os.truncate(self.at(path) if fh is None else fh, size)
+
+    def chmod(self, path, mode):
+        os.chmod(self.at(path), mode)
+
+    def chown(self, path, uid, gid):
+        os.chown(self.at(path), uid, gid, follow_symlinks=False)
+
+    def utimens(self, path, atime_ns, mtime_ns):
+        before = os.lstat(self.at(path))
+        atime_ns = before.st_atime_ns if atime_ns is None else atime_ns
+        mtime_ns = before.st_mtime_ns if mtime_ns is None else mtime_ns
+        os.utime(self.at(path), ns=(atime_ns, mtime_ns), follow_symlinks=False)
+
+    def statfs(self, path):
+        return os.statvfs(self.at(path))
+
+    def setxattr(self, path, name, value, flags):
+        os.setxattr(self.at(path), name, value, flags)
+
+    def getxattr(self, path, name):
+        return os.getxattr(self.at(path), name)
+
+    def listxattr(self, path):
+        return os.listxattr(self.at(path))
+
+
+def suspending(method):
+    async def later(self, *arguments):
+        request = fusewire.current_request()
+        await sleep(0)
+        assert request is fusewire.current_request()
+        return method(self, *arguments)
+
+    return later
+
+
+#: The same with methods that suspend.
+AsyncMirror = type(
+    "AsyncMirror",
+    (Mirror,),
+    {name: suspending(method) for name, method in vars(Mirror).items() if name[0] != "_" and name != "at"},
+)
+
+
+@pytest.fixture(params=[("blocking", Mirror), ("asyncio", Mirror), ("asyncio", AsyncMirror), ("trio", AsyncMirror)])
+def mirror(fork, transport, request, tmp_path):
+    loop, kind = request.param
+    source = tmp_path / "source"
+    source.mkdir()
+    server = serving(fork, transport, loop)(kind(str(source)), attr_timeout=0, entry_timeout=0)
+    server.source = source
+    yield server
+    server.finish()
+    assert server.log() == ""
+
+
+def test_files(mirror):
+    file = mirror.path / "file"
+    file.write_bytes(b"some text")
+    assert (mirror.source / "file").read_bytes() == b"some text"
+    with open(file, "r+b") as stream:
+        stream.seek(5)
+        stream.write(b"more")
+        stream.truncate(7)
+        os.fsync(stream.fileno())
+    assert file.read_bytes() == b"some mo"
+    os.chmod(file, 0o600)
+    os.utime(file, ns=(1_000_000_001, 2_000_000_002))
+    status = os.stat(file)
+    assert stat.S_IMODE(status.st_mode) == 0o600
+    assert (status.st_atime_ns, status.st_mtime_ns) == (1_000_000_001, 2_000_000_002)
+    with pytest.raises(FileNotFoundError):
+        os.stat(mirror.path / "missing")
+    os.unlink(file)
+    assert os.listdir(mirror.path) == []
+
+
+def test_a_renamed_tree_takes_its_files_along(mirror):
+    (mirror.path / "a/b").mkdir(parents=True)
+    (mirror.path / "a/b/file").write_text("text")
+    with open(mirror.path / "a/b/file", "r+") as stream, opened(mirror.path / "a/b", os.O_RDONLY) as folder:
+        os.rename(mirror.path / "a", mirror.path / "c")
+        assert (mirror.path / "c/b/file").read_text() == "text"
+        assert os.listdir(folder) == ["file"]
+        stream.write("TEXT")
+        stream.flush()
+        assert os.fstat(stream.fileno()).st_size == 4
+    assert (mirror.source / "c/b/file").read_text() == "TEXT"
+    assert not (mirror.path / "a").exists()
+
+
+def test_unlinked_while_open(mirror):
+    with open(mirror.path / "file", "w+b") as stream:
+        stream.write(b"first")
+        stream.flush()
+        os.unlink(mirror.path / "file")
+        (mirror.path / "file").write_bytes(b"the second one")
+        assert os.fstat(stream.fileno()).st_size == 5
+        stream.seek(0)
+        assert stream.read() == b"first"
+        os.ftruncate(stream.fileno(), 2)
+        assert os.fstat(stream.fileno()).st_size == 2
+    assert (mirror.path / "file").read_bytes() == b"the second one"
+
+
+def test_replaced_by_rename_while_open(mirror):
+    for name in ("old", "new"):
+        (mirror.path / name).write_text(name)
+    with open(mirror.path / "new") as stream:
+        os.rename(mirror.path / "old", mirror.path / "new")
+        assert stream.read() == "new"
+    assert (mirror.path / "new").read_text() == "old"
+    assert os.listdir(mirror.path) == ["new"]
+
+
+def test_links_and_odd_names(mirror):
+    name = os.fsdecode(b"odd \xff name")
+    (mirror.path / name).write_text("text")
+    os.symlink(name, mirror.path / "symbolic")
+    os.link(mirror.path / name, mirror.path / "hard")
+    assert (mirror.path / "symbolic").read_text() == (mirror.path / "hard").read_text() == "text"
+    assert sorted(os.listdir(mirror.path)) == sorted([name, "symbolic", "hard"])
+    with os.scandir(mirror.path) as entries:
+        for entry in entries:
+            assert entry.inode() == os.lstat(entry.path).st_ino
+
+
+def test_attributes(mirror):
+    (mirror.path / "file").touch()
+    os.setxattr(mirror.path / "file", "user.name", b"value")
+    assert os.getxattr(mirror.path / "file", "user.name") == b"value"
+    assert os.listxattr(mirror.path / "file") == ["user.name"]
+    assert os.statvfs(mirror.path).f_blocks == os.statvfs(mirror.source).f_blocks
+
+
+def test_a_copied_tree(mirror):
+    source = pathlib.Path(fusewire.__file__).resolve().parent
+    for command in (["cp", "-rL", source, mirror.path / "copy"], ["diff", "-r", source, mirror.path / "copy"]):
+        done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=50)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_is_forgotten_is_dropped():
+    from fusewire.paths import PathHandlers
+
+    class Request:
+        fh = 0
+        op_flags = 0
+
+        def __init__(self, node, name="", forgets=()):
+            self.node, self.name, self.forgets = node, name, forgets
+
+    class Folders(PathFilesystem):
+        def getattr(self, path, fh):
+            return Attr.dir(9)
+
+    handlers = PathHandlers(Folders())
+    outer = handlers.lookup(Request(1, "outer")).node
+    inner = handlers.lookup(Request(outer, "inner")).node
+    assert handlers.lookup(Request(outer, "inner")).node == inner
+    handlers.forget(Request(0, forgets=[(outer, 1)]))
+    assert handlers.getattr(Request(inner)).ino == inner  # which still needs the path through the outer one
+    handlers.forget(Request(0, forgets=[(inner, 2)]))
+    assert list(handlers._nodes) == [1] and handlers._nodes[1].children == {}
+
+
+class Nothing(PathFilesystem):
+    def getattr(self, path, fh):
+        return Attr.dir(1)
+
+
+def test_missing_methods(fork, transport):
+    server = serving(fork, transport, "blocking")(Nothing())
+    with pytest.raises(OSError, match="not implemented"):
+        os.rmdir(server.path / "folder")
+    with pytest.raises(OSError, match="not implemented"):
+        os.chmod(server.path / "folder", 0o700)
+    until(lambda: os.stat(server.path).st_ino == 1)
+    server.finish()
+    assert server.log() == ""
