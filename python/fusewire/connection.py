@@ -526,8 +526,8 @@ def mount(
 
     `cpus` is for workers of one's own making, which over "uring" each serve the clients of their share of the CPUs:
     those of this connection, as "0,2-5" or as numbers; "" for none, where clones serve them all. `queue_depth` is how
-    many requests of one CPU can be open. The rest is as in fusewire_options; 0 is always the library's default. Raises OSError with
-    words that say what to do."""
+    many requests of one CPU can be open. The rest is as in fusewire_options; 0 is always the library's default.
+    Raises OSError with words that say what to do."""
     count = _number_of(workers)
     if count and cpus is None:
         cpus = ""  # the parent serves none
