@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _loop_blocking
 from .filesystem import handler_of
+from .paths import METHODS, PathFilesystem
 from .request import OPERATIONS
 
 if TYPE_CHECKING:
@@ -36,7 +37,10 @@ def running() -> Any:
 
 def is_async(filesystem: object) -> bool:
     """Has it handlers that are declared with async?"""
-    handlers = [handler_of(filesystem, name) for name in set(OPERATIONS.values())]
+    names = set(OPERATIONS.values())
+    if isinstance(filesystem, PathFilesystem):
+        names.update(METHODS)
+    handlers = [handler_of(filesystem, name) for name in names]
     return any(inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each) for each in handlers)
 
 

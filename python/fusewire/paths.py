@@ -11,7 +11,7 @@ from typing import Any, Callable
 
 from .constants import ROOT, SET_ATIME, SET_ATIME_NOW, SET_GID, SET_MODE, SET_MTIME, SET_MTIME_NOW, SET_SIZE, SET_UID
 from .request import Request
-from .types import Attr, Entry
+from .types import Attr, Entry, Lock
 
 __all__ = ["PathFilesystem", "current_request"]
 
@@ -27,14 +27,15 @@ class PathFilesystem:
     """The base class: serve an instance of a subclass as any other filesystem.
 
     Paths are str, begin with "/" (the root) and go through os.fsencode unharmed. Methods are plain or async, and may
-    raise OSError. What a subclass does not define is missing, and answered as for other filesystems. `fh` is what open
-    or create returned; None where the request has no open file. A file that is renamed keeps its node, and its requests
-    have the new path. One that is unlinked while open is asked for with the path that it had and an `fh` of those who
-    have it open: answer those requests by the `fh`.
+    raise OSError. What a subclass does not define, or sets to None, is missing, and answered as for other filesystems.
+    `fh` is what open or create returned; None where the request has no open file. A file that is renamed keeps its
+    node, and its requests have the new path. One that is unlinked while open is asked for with the path that it had and
+    an `fh` of those who have it open: answer those requests by the `fh`. Each hard link is a node of its own.
 
     Methods                                                return
-        getattr(path, fh)                                  Attr; its `ino` does not matter
-        readdir(path, fh)                                  as a readdir handler: names, or names with Attr
+        getattr(path, fh)                                  Attr, os.stat_result or a dict of st_* (st_mtime_ns, or
+                                                           st_mtime in seconds); its inode number does not matter
+        readdir(path, fh)                                  as a readdir handler: names, or names with the above
         readlink(path)                                     str
         open(path, flags), opendir(path)                   fh, Opened or None
         create(path, mode, flags)                          fh, Opened or None
@@ -45,10 +46,20 @@ class PathFilesystem:
         truncate(path, size, fh), chmod(path, mode), chown(path, uid, gid), utimens(path, atime_ns, mtime_ns)
         statfs(path)                                       Statfs or os.statvfs_result
         getxattr(path, name), listxattr(path), setxattr(path, name, value, flags), removexattr(path, name)
-        flush(path, fh), fsync(path, datasync, fh), release(path, fh), releasedir(path, fh)
+        flush(path, fh), fsync(path, datasync, fh), release(path, fh)
+        fsyncdir(path, datasync, fh), releasedir(path, fh)
         access(path, mode)
+        fallocate(path, mode, offset, size, fh)
+        lseek(path, offset, whence, fh)                    int
+        copy_file_range(path, offset, fh, target, target_offset, target_fh, size, flags)
+                                                           int
+        ioctl(path, cmd, data, fh)                         as an ioctl handler: int, bytes or both
+        poll(path, events, fh)                             int
+        getlk(path, lock, fh)                              the Lock in the way, or None
+        setlk(path, lock, waits, fh)
 
-    In chown -1 stands for what stays; in utimens None stands for what stays, and the present is given as a number."""
+    In chown -1 stands for what stays; in utimens None stands for what stays, and the present is given as a number. What
+    else a request holds, such as the owner of a lock, is in current_request()."""
 
 
 class _Node:
@@ -93,10 +104,39 @@ _NEEDS = {"lookup": "getattr", "forget": "getattr", "setattr": "getattr", "relea
 _UNKNOWN_INO = 0xFFFFFFFF
 
 
-def _numbered(attr: Attr, number: int) -> Attr:
-    attr = attr.copy()
-    attr._c.ino = number
-    return attr
+#: The methods of a PathFilesystem that are not named after an operation.
+METHODS = ("truncate", "chmod", "chown", "utimens")
+
+
+def _time_of(status: Mapping[str, Any], field: str) -> int:
+    exact = status.get(f"{field}_ns")
+    return int(status.get(field, 0) * 1_000_000_000) if exact is None else int(exact)
+
+
+def attr_of(found: Any, number: int) -> Attr:
+    """What getattr returned, as the Attr of a node."""
+    if isinstance(found, Attr):
+        attr = found.copy()
+        attr._c.ino = number
+        return attr
+    if isinstance(found, os.stat_result):
+        return Attr.from_stat(found, number)
+    if isinstance(found, Mapping):
+        return Attr(
+            number,
+            found["st_mode"],
+            size=found.get("st_size", 0),
+            blocks=found.get("st_blocks"),
+            nlink=found.get("st_nlink", 1),
+            uid=found.get("st_uid", 0),
+            gid=found.get("st_gid", 0),
+            rdev=found.get("st_rdev", 0),
+            blksize=found.get("st_blksize", 4096),
+            mtime_ns=_time_of(found, "st_mtime"),
+            atime_ns=_time_of(found, "st_atime"),
+            ctime_ns=_time_of(found, "st_ctime"),
+        )
+    raise TypeError(f"getattr returned {found!r}: neither an Attr, an os.stat_result nor a dict of st_*")
 
 
 class PathHandlers:
@@ -111,7 +151,7 @@ class PathHandlers:
     def __getattr__(self, operation: str) -> Callable[[Request], Any]:
         """The handler of an operation that the filesystem has a method for."""
         found = getattr(type(self), f"_{operation}", None)
-        if found is None or not hasattr(self._filesystem, _NEEDS.get(operation, operation)):
+        if found is None or getattr(self._filesystem, _NEEDS.get(operation, operation), None) is None:
             raise AttributeError(operation)
         handler: Callable[[PathHandlers, Request], Any] = found
 
@@ -147,18 +187,20 @@ class PathHandlers:
             self._nodes[number].handles.append(fh)
         return opened
 
-    def _entry(self, request: Request, attr: Attr) -> Entry:
+    def _entry(self, request: Request, found: Any) -> Entry:
+        attr = attr_of(found, 0)
         parent, name = self._nodes[request.node], request.name
         node = parent.children.get(name)
         if node is None:
             node = parent.children[name] = self._nodes[self._next] = _Node(self._next, parent, name)
             self._next += 1
         node.lookups += 1
-        return Entry(_numbered(attr, node.number))
+        attr._c.ino = node.number
+        return Entry(attr)
 
     def _made(self, request: Request) -> Any:
         """What was just made, as an entry."""
-        return _then(self._filesystem.getattr(self._below(request), None), lambda a: self._entry(request, a))
+        return _then(self._filesystem.getattr(self._below(request), None), lambda found: self._entry(request, found))
 
     def _leave(self, parent: _Node, name: str) -> None:
         """The name is gone; the node goes when the kernel has forgotten it, and keeps its path until then."""
@@ -182,7 +224,7 @@ class PathHandlers:
 
     def _getattr(self, request: Request) -> Any:
         found = self._filesystem.getattr(self._at(request), self._fh(request))
-        return _then(found, lambda attr: _numbered(attr, request.node))
+        return _then(found, lambda found: attr_of(found, request.node))
 
     def _setattr(self, request: Request) -> Any:
         path, valid = self._at(request), request.valid
@@ -292,11 +334,11 @@ class PathHandlers:
         for each in entries.items() if isinstance(entries, Mapping) else entries:
             name, target = (each, None) if isinstance(each, (str, bytes)) else each
             child = folder.children.get(os.fsdecode(name))
-            attr = target if isinstance(target, Attr) else None
-            if attr is None and child is not None:
-                attr = Attr(0, 0)  # of unknown kind
-            if attr is not None:
-                attr = _numbered(attr, _UNKNOWN_INO if child is None else child.number)
+            attr = None
+            target = None if isinstance(target, Entry) else target
+            if target is not None or child is not None:
+                number = _UNKNOWN_INO if child is None else child.number
+                attr = attr_of(Attr(0, 0) if target is None else target, number)  # a mode of 0: of unknown kind
             listing.append((os.fsdecode(name), attr))
         return listing
 
@@ -310,9 +352,43 @@ class PathHandlers:
         path, handles = self._at(request), self._nodes[request.node].handles
         if request.fh in handles:
             handles.remove(request.fh)
-        if not hasattr(self._filesystem, "release"):
-            return None
-        return self._filesystem.release(path, request.fh or None)
+        release = getattr(self._filesystem, "release", None)
+        return None if release is None else release(path, request.fh or None)
+
+    def _fsyncdir(self, request: Request) -> Any:
+        return self._filesystem.fsyncdir(self._at(request), bool(request.op_flags & 1), self._fh(request))
+
+    def _fallocate(self, request: Request) -> Any:
+        return self._filesystem.fallocate(
+            self._at(request), request.mode, request.offset, request.size, self._fh(request)
+        )
+
+    def _lseek(self, request: Request) -> Any:
+        return self._filesystem.lseek(self._at(request), request.offset, request.whence, self._fh(request))
+
+    def _copy_file_range(self, request: Request) -> Any:
+        return self._filesystem.copy_file_range(
+            self._at(request),
+            request.offset,
+            self._fh(request),
+            self._nodes[request.newnode].path(),
+            request.newoffset,
+            request.newfh or None,
+            request.size,
+            request.flags,
+        )
+
+    def _ioctl(self, request: Request) -> Any:
+        return self._filesystem.ioctl(self._at(request), request.cmd, bytes(request.data), self._fh(request))
+
+    def _poll(self, request: Request) -> Any:
+        return self._filesystem.poll(self._at(request), request.events, self._fh(request))
+
+    def _getlk(self, request: Request) -> Any:
+        return self._filesystem.getlk(self._at(request), _lock(request), self._fh(request))
+
+    def _setlk(self, request: Request) -> Any:
+        return self._filesystem.setlk(self._at(request), _lock(request), request.waits, self._fh(request))
 
     def _releasedir(self, request: Request) -> Any:
         return self._filesystem.releasedir(self._at(request), self._fh(request))
@@ -336,6 +412,10 @@ class PathHandlers:
 
     def _removexattr(self, request: Request) -> Any:
         return self._filesystem.removexattr(self._at(request), request.name)
+
+
+def _lock(request: Request) -> Lock:
+    return Lock(request.lock_type, request.lock_start, request.lock_end, request.lock_pid)
 
 
 async def _collected(entries: Any) -> list[Any]:

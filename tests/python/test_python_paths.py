@@ -1,8 +1,13 @@
 """PathFilesystem: a folder mounted through methods that take paths, plain and async."""
 
+import ctypes
+import errno
+import fcntl
 import os
 import pathlib
+import select
 import stat
+import struct
 import subprocess
 
 import pytest
@@ -10,7 +15,7 @@ from python_filesystems import sleep
 from python_support import opened, serving, until
 
 import fusewire
-from fusewire import Attr, PathFilesystem
+from fusewire import Attr, Lock, PathFilesystem
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -237,6 +242,134 @@ def test_what_is_forgotten_is_dropped():
     assert handlers.getattr(Request(inner)).ino == inner  # which still needs the path through the outer one
     handlers.forget(Request(0, forgets=[(inner, 2)]))
     assert list(handlers._nodes) == [1] and handlers._nodes[1].children == {}
+
+
+#: _IOWR('M', 1, 8 bytes)
+PING = 0xC0084D01
+
+
+class Further(Mirror):
+    """With the operations that few filesystems have; getattr returns what os.stat does, readdir dicts."""
+
+    access = None  # as if it were not there
+
+    def getattr(self, path, fh):
+        return os.lstat(self.at(path)) if fh is None else os.fstat(fh)
+
+    def readdir(self, path, fh):
+        for name in os.listdir(self.at(path)):
+            yield name, {"st_mode": os.lstat(f"{self.at(path)}/{name}").st_mode}
+
+    def fallocate(self, path, mode, offset, size, fh):
+        if mode:
+            raise OSError(errno.EOPNOTSUPP, "only plain allocation")
+        os.posix_fallocate(fh, offset, size)
+
+    def lseek(self, path, offset, whence, fh):
+        return os.lseek(fh, offset, whence)
+
+    def copy_file_range(self, path, offset, fh, target, target_offset, target_fh, size, flags):
+        return os.copy_file_range(fh, target_fh, size, offset, target_offset)
+
+    def ioctl(self, path, cmd, data, fh):
+        if cmd != PING:
+            raise OSError(errno.ENOTTY, "which Python asks of each file that it opens")
+        return 7, path.encode()[:4] + data[:4]
+
+    def opendir(self, path):
+        return 77
+
+    def fsyncdir(self, path, datasync, fh):
+        if (path, datasync, fh) != ("/", True, 77):
+            raise OSError(errno.EINVAL, "not what was to be synchronised")
+
+    def poll(self, path, events, fh):
+        return events & select.POLLIN
+
+    def getlk(self, path, lock, fh):
+        return Lock(fcntl.F_WRLCK, lock.start, lock.end, 1)
+
+    def setlk(self, path, lock, waits, fh):
+        if (lock.type, lock.start, lock.end, waits) != (fcntl.F_WRLCK, 3, 6, False):
+            raise OSError(errno.EINVAL, "not the lock that was meant")
+
+
+@pytest.fixture
+def further(fork, transport, tmp_path):
+    filesystem = Further(str(tmp_path))
+    server = serving(fork, transport, "blocking")(filesystem, capabilities=[fusewire.Capability.POSIX_LOCKS])
+    server.source = tmp_path
+    yield server
+    server.finish()
+    assert server.log() == ""
+
+
+def test_what_stat_and_dicts_say(further):
+    (further.source / "file").write_bytes(b"12345")
+    os.utime(further.source / "file", ns=(1_000_000_001, 2_000_000_002))
+    status = os.stat(further.path / "file")
+    assert (status.st_size, status.st_mtime_ns) == (5, 2_000_000_002)
+    (further.source / "folder").mkdir()
+    with os.scandir(further.path) as entries:
+        assert {entry.name: entry.is_dir() for entry in entries} == {"file": False, "folder": True}
+
+
+def test_space_holes_and_copies(further):
+    (further.source / "other").touch()
+    with open(further.path / "file", "w+b") as stream, open(further.path / "other", "r+b") as other:
+        os.posix_fallocate(stream.fileno(), 0, 1 << 16)
+        assert (further.source / "file").stat().st_size == 1 << 16
+        os.pwrite(stream.fileno(), b"data", 100)
+        assert os.copy_file_range(stream.fileno(), other.fileno(), 50, 96, 1) == 50
+        with pytest.raises(OSError, match="not supported"):
+            _fallocate(stream.fileno(), 3, 0, 4096)  # FALLOC_FL_PUNCH_HOLE, FALLOC_FL_KEEP_SIZE
+        with opened(further.source / "file") as fd:
+            for whence in (os.SEEK_DATA, os.SEEK_HOLE):
+                assert os.lseek(stream.fileno(), 0, whence) == os.lseek(fd, 0, whence)
+    assert (further.source / "other").read_bytes() == bytes(5) + b"data" + bytes(42)
+
+
+def _fallocate(fd, mode, offset, size):
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.fallocate(fd, mode, ctypes.c_int64(offset), ctypes.c_int64(size)):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def test_ioctls_folders_events_and_locks(further):
+    (further.source / "file").touch()
+    with open(further.path / "file", "r+b") as stream:
+        argument = bytearray(b"ping....")
+        assert fcntl.ioctl(stream, PING, argument) == 7
+        assert argument == b"/filping"
+        poll = select.poll()
+        poll.register(stream, select.POLLIN | select.POLLOUT)
+        assert poll.poll(5000) == [(stream.fileno(), select.POLLIN)]
+        fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB, 4, 3)
+        with pytest.raises(OSError, match="Invalid"):
+            fcntl.lockf(stream, fcntl.LOCK_SH | fcntl.LOCK_NB, 4, 3)
+        asked = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 10, 5, 0)
+        kind, _, start, length, pid = struct.unpack("hhqqi4x", fcntl.fcntl(stream, fcntl.F_GETLK, asked))
+        assert (kind, start, length, pid) == (fcntl.F_WRLCK, 10, 5, 1)
+    with opened(further.path) as fd:
+        os.fdatasync(fd)
+        with pytest.raises(OSError, match="Invalid"):
+            os.fsync(fd)
+
+
+def test_a_method_that_is_not_named_as_an_operation_may_be_the_only_async_one(fork, transport, tmp_path):
+    (tmp_path / "file").write_text("text")
+    filesystem = Mirror(str(tmp_path))
+
+    async def truncate(path, size, fh):
+        await sleep(0)
+        os.truncate(str(tmp_path) + path, size)
+
+    filesystem.truncate = truncate
+    server = serving(fork, transport, None)(filesystem)
+    os.truncate(server.path / "file", 2)
+    assert (tmp_path / "file").read_text() == "te"
+    server.finish()
+    assert server.log() == ""
 
 
 class Nothing(PathFilesystem):
