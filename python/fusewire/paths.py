@@ -30,11 +30,13 @@ class PathFilesystem:
     raise OSError. What a subclass does not define, or sets to None, is missing, and answered as for other filesystems.
     `fh` is what open or create returned; None where the request has no open file. A file that is renamed keeps its
     node, and its requests have the new path. One that is unlinked while open is asked for with the path that it had and
-    an `fh` of those who have it open: answer those requests by the `fh`. Each hard link is a node of its own.
+    an `fh` of those who have it open: answer those requests by the `fh`. Each hard link is a node of its own, with data
+    cached for itself. Inode numbers are the package's, unless the class has `use_ino = True`: then clients see those of
+    getattr, which tell them what are links to one file.
 
     Methods                                                return
         getattr(path, fh)                                  Attr, os.stat_result or a dict of st_* (st_mtime_ns, or
-                                                           st_mtime in seconds); its inode number does not matter
+                                                           st_mtime in seconds)
         readdir(path, fh)                                  as a readdir handler: names, or names with the above
         readlink(path)                                     str
         open(path, flags), opendir(path)                   fh, Opened or None
@@ -60,6 +62,8 @@ class PathFilesystem:
 
     In chown -1 stands for what stays; in utimens None stands for what stays, and the present is given as a number. What
     else a request holds, such as the owner of a lock, is in current_request()."""
+
+    use_ino = False
 
 
 class _Node:
@@ -108,22 +112,29 @@ _UNKNOWN_INO = 0xFFFFFFFF
 METHODS = ("truncate", "chmod", "chown", "utimens")
 
 
+def nanoseconds(seconds: float) -> int:
+    """Without what multiplying a float of this size would lose."""
+    whole = int(seconds // 1)
+    return whole * 1_000_000_000 + int((seconds - whole) * 1_000_000_000)
+
+
 def _time_of(status: Mapping[str, Any], field: str) -> int:
     exact = status.get(f"{field}_ns")
-    return int(status.get(field, 0) * 1_000_000_000) if exact is None else int(exact)
+    return nanoseconds(status.get(field, 0)) if exact is None else int(exact)
 
 
-def attr_of(found: Any, number: int) -> Attr:
-    """What getattr returned, as the Attr of a node."""
+def attr_of(found: Any, number: int | None) -> Attr:
+    """What getattr returned, as an Attr with this inode number; None: its own."""
     if isinstance(found, Attr):
         attr = found.copy()
-        attr._c.ino = number
+        if number is not None:
+            attr._c.ino = number
         return attr
     if isinstance(found, os.stat_result):
         return Attr.from_stat(found, number)
     if isinstance(found, Mapping):
         return Attr(
-            number,
+            found.get("st_ino", 0) if number is None else number,
             found["st_mode"],
             size=found.get("st_size", 0),
             blocks=found.get("st_blocks"),
@@ -144,6 +155,7 @@ class PathHandlers:
 
     def __init__(self, filesystem: PathFilesystem) -> None:
         self._filesystem: Any = filesystem
+        self._use_ino = bool(getattr(filesystem, "use_ino", False))
         root = _Node(ROOT, None, "")
         self._nodes = {ROOT: root}
         self._next = ROOT + 1
@@ -188,15 +200,16 @@ class PathHandlers:
         return opened
 
     def _entry(self, request: Request, found: Any) -> Entry:
-        attr = attr_of(found, 0)
+        attr = attr_of(found, None)
         parent, name = self._nodes[request.node], request.name
         node = parent.children.get(name)
         if node is None:
             node = parent.children[name] = self._nodes[self._next] = _Node(self._next, parent, name)
             self._next += 1
         node.lookups += 1
-        attr._c.ino = node.number
-        return Entry(attr)
+        if not self._use_ino:
+            attr._c.ino = node.number
+        return Entry(attr, node=node.number)
 
     def _made(self, request: Request) -> Any:
         """What was just made, as an entry."""
@@ -224,7 +237,7 @@ class PathHandlers:
 
     def _getattr(self, request: Request) -> Any:
         found = self._filesystem.getattr(self._at(request), self._fh(request))
-        return _then(found, lambda found: attr_of(found, request.node))
+        return _then(found, lambda found: attr_of(found, None if self._use_ino else request.node))
 
     def _setattr(self, request: Request) -> Any:
         path, valid = self._at(request), request.valid
@@ -336,7 +349,11 @@ class PathHandlers:
             child = folder.children.get(os.fsdecode(name))
             attr = None
             target = None if isinstance(target, Entry) else target
-            if target is not None or child is not None:
+            if self._use_ino:
+                if target is not None:
+                    attr = attr_of(target, None)
+                    attr._c.ino = attr._c.ino or _UNKNOWN_INO  # readdir(3) leaves out those with 0
+            elif target is not None or child is not None:
                 number = _UNKNOWN_INO if child is None else child.number
                 attr = attr_of(Attr(0, 0) if target is None else target, number)  # a mode of 0: of unknown kind
             listing.append((os.fsdecode(name), attr))

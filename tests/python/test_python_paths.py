@@ -258,7 +258,8 @@ class Further(Mirror):
 
     def readdir(self, path, fh):
         for name in os.listdir(self.at(path)):
-            yield name, {"st_mode": os.lstat(f"{self.at(path)}/{name}").st_mode}
+            status = os.lstat(f"{self.at(path)}/{name}")
+            yield name, {"st_mode": status.st_mode, "st_ino": status.st_ino}
 
     def fallocate(self, path, mode, offset, size, fh):
         if mode:
@@ -312,6 +313,22 @@ def test_what_stat_and_dicts_say(further):
     (further.source / "folder").mkdir()
     with os.scandir(further.path) as entries:
         assert {entry.name: entry.is_dir() for entry in entries} == {"file": False, "folder": True}
+
+
+def test_inode_numbers_of_its_own(fork, transport, tmp_path):
+    filesystem = Further(str(tmp_path))
+    filesystem.use_ino = True
+    (tmp_path / "file").touch()
+    os.link(tmp_path / "file", tmp_path / "link")
+    server = serving(fork, transport, "blocking")(filesystem)
+    number = os.stat(tmp_path / "file").st_ino
+    with opened(server.path / "file") as fd:
+        assert os.stat(server.path / "link").st_ino == os.fstat(fd).st_ino == number
+    assert os.stat(server.path).st_ino == os.stat(tmp_path).st_ino
+    with os.scandir(server.path) as entries:
+        assert {entry.name: entry.inode() for entry in entries} == {"file": number, "link": number}
+    server.finish()
+    assert server.log() == ""
 
 
 def test_space_holes_and_copies(further):
