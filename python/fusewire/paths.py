@@ -30,7 +30,8 @@ class PathFilesystem:
     raise OSError. What a subclass does not define, or sets to None, is missing, and answered as for other filesystems.
     `fh` is what open or create returned; None where the request has no open file. A file that is renamed keeps its
     node, and its requests have the new path. One that is unlinked while open is asked for with the path that it had and
-    an `fh` of those who have it open: answer those requests by the `fh`. Each hard link is a node of its own, with data
+    an `fh` of those who have it open: answer those requests by the `fh`. What would tell no `fh` is then refused with
+    ESTALE, since the path may be another file's. Each hard link is a node of its own, with data
     cached for itself. Inode numbers are the package's, unless the class has `use_ino = True`: then clients see those of
     getattr, which tell them what are links to one file.
 
@@ -179,11 +180,23 @@ class PathHandlers:
 
     # ---- Nodes ----
 
+    def _path_of(self, node: _Node, fh: int | None = None) -> str:
+        """The path, for a method that is given `fh` too."""
+        if fh is None and not node.has_name():
+            # By now the path may be another file's.
+            raise OSError(errno.ESTALE, "it was removed, and nothing tells it from what may be there instead")
+        return node.path()
+
     def _at(self, request: Request) -> str:
-        return self._nodes[request.node].path()
+        return self._path_of(self._nodes[request.node])
+
+    def _open_at(self, request: Request) -> tuple[str, int | None]:
+        """The path and the open file, for a method that is given both."""
+        fh = self._fh(request)
+        return self._path_of(self._nodes[request.node], fh), fh
 
     def _below(self, request: Request) -> str:
-        folder = self._at(request)
+        folder = self._nodes[request.node].path()
         return folder + request.name if folder == "/" else f"{folder}/{request.name}"
 
     def _fh(self, request: Request) -> int | None:
@@ -236,14 +249,18 @@ class PathHandlers:
                 node = node.parent
 
     def _getattr(self, request: Request) -> Any:
-        found = self._filesystem.getattr(self._at(request), self._fh(request))
+        path, fh = self._open_at(request)
+        found = self._filesystem.getattr(path, fh)
         return _then(found, lambda found: attr_of(found, None if self._use_ino else request.node))
 
     def _setattr(self, request: Request) -> Any:
-        path, valid = self._at(request), request.valid
+        valid = request.valid
         steps: list[tuple[Any, ...]] = []
         if valid & SET_SIZE:
-            steps.append(("truncate", path, request.size, self._fh(request)))
+            path, fh = self._open_at(request)
+            steps.append(("truncate", path, request.size, fh))
+        if valid & (SET_MODE | SET_UID | SET_GID | SET_ATIME | SET_MTIME):
+            path = self._at(request)
         if valid & SET_MODE:
             steps.append(("chmod", path, request.mode & 0o7777))
         if valid & (SET_UID | SET_GID):
@@ -287,7 +304,7 @@ class PathHandlers:
         return _then(made, lambda _: self._made(request))
 
     def _link(self, request: Request) -> Any:
-        source = self._nodes[request.newnode].path()
+        source = self._path_of(self._nodes[request.newnode])
         made = self._filesystem.link(source, self._below(request))
         return _then(made, lambda _: self._made(request))
 
@@ -330,13 +347,16 @@ class PathHandlers:
         return _then(opened, lambda fh: _then(self._made(request), lambda entry: (entry, self._opened(entry.node, fh))))
 
     def _read(self, request: Request) -> Any:
-        return self._filesystem.read(self._at(request), request.size, request.offset, self._fh(request))
+        path, fh = self._open_at(request)
+        return self._filesystem.read(path, request.size, request.offset, fh)
 
     def _write(self, request: Request) -> Any:
-        return self._filesystem.write(self._at(request), request.data, request.offset, self._fh(request))
+        path, fh = self._open_at(request)
+        return self._filesystem.write(path, request.data, request.offset, fh)
 
     def _readdir(self, request: Request) -> Any:
-        listed = self._filesystem.readdir(self._at(request), self._fh(request))
+        path, fh = self._open_at(request)
+        listed = self._filesystem.readdir(path, fh)
         if hasattr(listed, "__aiter__"):
             listed = _collected(listed)
         return _then(listed, lambda entries: self._listing(self._nodes[request.node], entries))
@@ -360,55 +380,59 @@ class PathHandlers:
         return listing
 
     def _flush(self, request: Request) -> Any:
-        return self._filesystem.flush(self._at(request), self._fh(request))
+        node, fh = self._nodes[request.node], self._fh(request)
+        # close(2) is not to fail because the file was removed.
+        return self._filesystem.flush(node.path(), fh) if fh is not None or node.has_name() else None
 
     def _fsync(self, request: Request) -> Any:
-        return self._filesystem.fsync(self._at(request), bool(request.op_flags & 1), self._fh(request))
+        path, fh = self._open_at(request)
+        return self._filesystem.fsync(path, bool(request.op_flags & 1), fh)
 
     def _release(self, request: Request) -> Any:
-        path, handles = self._at(request), self._nodes[request.node].handles
-        if request.fh in handles:
-            handles.remove(request.fh)
+        node = self._nodes[request.node]
+        if request.fh in node.handles:
+            node.handles.remove(request.fh)
         release = getattr(self._filesystem, "release", None)
-        return None if release is None else release(path, request.fh or None)
+        return None if release is None else release(node.path(), request.fh or None)
 
     def _fsyncdir(self, request: Request) -> Any:
-        return self._filesystem.fsyncdir(self._at(request), bool(request.op_flags & 1), self._fh(request))
+        path, fh = self._open_at(request)
+        return self._filesystem.fsyncdir(path, bool(request.op_flags & 1), fh)
 
     def _fallocate(self, request: Request) -> Any:
-        return self._filesystem.fallocate(
-            self._at(request), request.mode, request.offset, request.size, self._fh(request)
-        )
+        path, fh = self._open_at(request)
+        return self._filesystem.fallocate(path, request.mode, request.offset, request.size, fh)
 
     def _lseek(self, request: Request) -> Any:
-        return self._filesystem.lseek(self._at(request), request.offset, request.whence, self._fh(request))
+        path, fh = self._open_at(request)
+        return self._filesystem.lseek(path, request.offset, request.whence, fh)
 
     def _copy_file_range(self, request: Request) -> Any:
+        path, fh = self._open_at(request)
+        target_fh = request.newfh or None
+        target = self._path_of(self._nodes[request.newnode], target_fh)
         return self._filesystem.copy_file_range(
-            self._at(request),
-            request.offset,
-            self._fh(request),
-            self._nodes[request.newnode].path(),
-            request.newoffset,
-            request.newfh or None,
-            request.size,
-            request.flags,
+            path, request.offset, fh, target, request.newoffset, target_fh, request.size, request.flags
         )
 
     def _ioctl(self, request: Request) -> Any:
-        return self._filesystem.ioctl(self._at(request), request.cmd, bytes(request.data), self._fh(request))
+        path, fh = self._open_at(request)
+        return self._filesystem.ioctl(path, request.cmd, bytes(request.data), fh)
 
     def _poll(self, request: Request) -> Any:
-        return self._filesystem.poll(self._at(request), request.events, self._fh(request))
+        path, fh = self._open_at(request)
+        return self._filesystem.poll(path, request.events, fh)
 
     def _getlk(self, request: Request) -> Any:
-        return self._filesystem.getlk(self._at(request), _lock(request), self._fh(request))
+        path, fh = self._open_at(request)
+        return self._filesystem.getlk(path, _lock(request), fh)
 
     def _setlk(self, request: Request) -> Any:
-        return self._filesystem.setlk(self._at(request), _lock(request), request.waits, self._fh(request))
+        path, fh = self._open_at(request)
+        return self._filesystem.setlk(path, _lock(request), request.waits, fh)
 
     def _releasedir(self, request: Request) -> Any:
-        return self._filesystem.releasedir(self._at(request), self._fh(request))
+        return self._filesystem.releasedir(self._nodes[request.node].path(), request.fh or None)
 
     # ---- Attributes ----
 
@@ -416,7 +440,7 @@ class PathHandlers:
         return self._filesystem.access(self._at(request), request.mode)
 
     def _statfs(self, request: Request) -> Any:
-        return self._filesystem.statfs(self._at(request))
+        return self._filesystem.statfs(self._nodes[request.node].path())
 
     def _getxattr(self, request: Request) -> Any:
         return self._filesystem.getxattr(self._at(request), request.name)

@@ -183,6 +183,52 @@ def test_unlinked_while_open(mirror):
     assert (mirror.path / "file").read_bytes() == b"the second one"
 
 
+def test_what_takes_the_name_of_an_open_file_is_left_alone(mirror):
+    with open(mirror.path / "file", "w") as stream:
+        os.unlink(mirror.path / "file")
+        (mirror.path / "file").touch(0o640)
+        with pytest.raises(OSError, match="Stale"):
+            os.fchmod(stream.fileno(), 0o777)
+        with pytest.raises(OSError, match="Stale"):
+            os.setxattr(stream.fileno(), "user.name", b"value")
+    assert stat.S_IMODE(os.stat(mirror.source / "file").st_mode) == 0o640
+    assert os.listxattr(mirror.source / "file") == []
+
+
+class ByPath(Mirror):
+    """It knows files by their paths alone."""
+
+    open = create = release = None
+
+    def mknod(self, path, mode, rdev):
+        os.mknod(self.at(path), mode)
+
+    def read(self, path, size, offset, fh):
+        with opened(self.at(path)) as fd:
+            return os.pread(fd, size, offset)
+
+    def write(self, path, data, offset, fh):
+        with opened(self.at(path), os.O_WRONLY) as fd:
+            return os.pwrite(fd, data, offset)
+
+    def flush(self, path, fh):
+        os.lstat(self.at(path))
+
+
+def test_the_same_where_there_is_no_fh(fork, transport, tmp_path):
+    server = serving(fork, transport, "blocking")(ByPath(str(tmp_path)), attr_timeout=0, entry_timeout=0)
+    with open(server.path / "file", "wb", buffering=0) as stream:
+        stream.write(b"first")
+        os.unlink(server.path / "file")
+        (server.path / "file").write_bytes(b"second")
+        for refused in (lambda: stream.write(b"third"), lambda: stream.truncate(0), lambda: os.fstat(stream.fileno())):
+            with pytest.raises(OSError, match="Stale"):
+                refused()
+    assert (tmp_path / "file").read_bytes() == b"second"
+    server.finish()
+    assert server.log() == ""
+
+
 def test_replaced_by_rename_while_open(mirror):
     for name in ("old", "new"):
         (mirror.path / name).write_text(name)
