@@ -1,10 +1,12 @@
-"""Programs that were written for fusepy and mfusepy, served by fusewire."""
+"""Programs that were written for fusepy, mfusepy and pyfuse3, served by fusewire."""
 
 import contextlib
+import copy
 import ctypes
 import errno
 import os
 import pathlib
+import pickle
 import signal
 import stat
 import subprocess
@@ -13,7 +15,7 @@ import sys
 import pytest
 from python_support import BUILD, MNT_DETACH, is_mounted, opened, unmount, until
 
-from fusewire.compat import fusepy, mfusepy
+from fusewire.compat import fusepy, mfusepy, pyfuse3
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -28,16 +30,18 @@ def command(module, *arguments):
 class Program:
     """A program in the foreground."""
 
-    def __init__(self, folder, module, *arguments):
+    def __init__(self, folder, module, name, *arguments):
         self.path = folder
         self.process = subprocess.Popen(
-            command(module, *arguments, folder),
+            command(module, PROGRAMS / name, *arguments),
             env=ENVIRONMENT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
         until(lambda: is_mounted(folder) or self.process.poll() is not None)
+        if self.process.poll() is not None:
+            pytest.fail("the program did not mount:\n" + self.process.stderr.read())
 
     def finish(self):
         """Unmounts; the program ends by itself, and returns what it said."""
@@ -56,7 +60,7 @@ def start(folder):
     programs = []
 
     def start(module, name, *arguments):
-        programs.append(Program(folder, module, PROGRAMS / name, *arguments))
+        programs.append(Program(folder, module, name, *(arguments or [folder])))
         return programs[-1]
 
     yield start
@@ -226,8 +230,8 @@ def test_how_programs_are_run(tmp_path):
 
 
 @pytest.fixture
-def mirror(start, tmp_path):
-    program = start("fusepy", "mirror_fusepy.py", tmp_path)
+def mirror(start, folder, tmp_path):
+    program = start("fusepy", "mirror_fusepy.py", tmp_path, folder)
     program.source = tmp_path
     yield program
     assert program.finish() == ("", "")
@@ -255,8 +259,8 @@ def test_a_copied_tree(mirror):
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_end_removes_what_was_kept_for_those_who_had_it_open(start, tmp_path):
-    program = start("fusepy", "mirror_fusepy.py", tmp_path)
+def test_the_end_removes_what_was_kept_for_those_who_had_it_open(start, folder, tmp_path):
+    program = start("fusepy", "mirror_fusepy.py", tmp_path, folder)
     (program.path / "file").write_text("text")
     with opened(program.path / "file"):
         os.unlink(program.path / "file")
@@ -536,3 +540,135 @@ def test_overrides():
             @mfusepy.overrides(mfusepy.Operations)
             def raed(self, path):
                 """Misspelt."""
+
+
+# ---- pyfuse3 ----
+
+
+@pytest.fixture(params=["trio", "asyncio"])
+def nodes(start, folder, request):
+    program = start("pyfuse3", "shelf_pyfuse3.py", folder, f"--{request.param}")
+    yield program
+    assert program.finish() == ("done\n", "")
+
+
+def test_pyfuse3_files_and_folders(nodes):
+    folder = nodes.path
+    (folder / "a/b").mkdir(parents=True)
+    file = folder / "a/b/file"
+    file.write_text("some text")
+    with open(file, "a") as stream:
+        stream.write(" and more")
+    assert file.read_text() == "some text and more"
+    os.truncate(file, 4)
+    os.link(file, folder / "link")
+    os.symlink("link", folder / "symbolic")
+    assert (folder / "symbolic").read_text() == "some" and os.stat(file).st_nlink == 2
+    with pytest.raises(OSError, match="not empty"):
+        (folder / "a").rmdir()
+    os.rename(folder / "a", folder / "c")
+    assert sorted(os.listdir(folder)) == ["c", "link", "symbolic"]
+    for name in ("never", "missing"):
+        with pytest.raises(FileNotFoundError):
+            (folder / name).read_text()
+    with pytest.raises(OSError, match="not supported"):
+        os.removexattr(folder / "link", "user.name")
+    assert not os.access(folder / "link", os.X_OK) and os.access(folder / "link", os.R_OK)
+
+
+def test_pyfuse3_attributes(nodes):
+    file = nodes.path / "file"
+    file.touch()
+    os.chmod(file, 0o640)
+    os.chown(file, 12, -1)
+    os.utime(file, ns=(1_000_000_001, 2_000_000_002))
+    status = os.stat(file)
+    assert (status.st_mode, status.st_uid, status.st_gid) == (stat.S_IFREG | 0o640, 12, os.getgid())
+    assert (status.st_atime_ns, status.st_mtime_ns) == (1_000_000_001, 2_000_000_002)
+    subprocess.run(["touch", "-m", file], check=True, timeout=20)
+    status = os.stat(file)
+    assert status.st_atime_ns == 1_000_000_001 and status.st_mtime > 1_700_000_000
+    space = os.statvfs(nodes.path)
+    assert (space.f_frsize, space.f_namemax, space.f_files) == (4096, 200, 2)
+    os.setxattr(file, "user.label", b"value", os.XATTR_CREATE)
+    with pytest.raises(FileExistsError):
+        os.setxattr(file, "user.label", b"other", os.XATTR_CREATE)
+    with pytest.raises(OSError, match="No data"):
+        os.setxattr(file, "user.other", b"value", os.XATTR_REPLACE)
+    assert os.getxattr(file, "user.label") == b"value" and os.listxattr(file) == ["user.label"]
+
+
+def test_pyfuse3_large_folders_are_read_once_and_forgotten(nodes):
+    names = [f"{number:04d}-{'x' * 50}" for number in range(1500)]
+    for name in names:
+        (nodes.path / name).touch()
+    assert sorted(os.listdir(nodes.path)) == names
+    with os.scandir(nodes.path) as entries:
+        assert all(entry.inode() == entry.stat().st_ino for entry in entries)
+    for name in names:
+        (nodes.path / name).unlink()
+    until(lambda: os.statvfs(nodes.path).f_files == 1)  # which needs each lookup to be taken back
+
+
+def test_pyfuse3_removed_while_open(nodes):
+    with open(nodes.path / "file", "w+") as stream:
+        stream.write("text")
+        stream.flush()
+        os.unlink(nodes.path / "file")
+        assert os.listdir(nodes.path) == []
+        stream.seek(0)
+        assert stream.read() == "text"
+    until(lambda: os.statvfs(nodes.path).f_files == 1)
+
+
+def test_pyfuse3_invalidates_within_a_request(nodes):
+    (nodes.path / "file").touch()
+    os.setxattr(nodes.path, "user.end", b"invalidate")
+    assert os.listdir(nodes.path) == ["file"]
+
+
+@pytest.mark.parametrize("how", [b"request", b"thread"])
+@pytest.mark.parametrize("loop", ["trio", "asyncio"])
+def test_pyfuse3_terminate(start, folder, loop, how):
+    program = start("pyfuse3", "shelf_pyfuse3.py", folder, f"--{loop}")
+    with contextlib.suppress(OSError):
+        os.setxattr(folder, "user.end", how)
+    assert program.ended() == ("done\n", "")
+    assert not is_mounted(folder)
+
+
+def test_pyfuse3_mistakes_are_logged(start, folder):
+    program = start("pyfuse3", "shelf_pyfuse3.py", folder)
+    with pytest.raises(OSError, match="Input/output"):
+        os.setxattr(folder, "user.end", b"mistake")
+    said, complained = program.finish()
+    assert said == "done\n" and "KeyError: 'a mistake'" in complained
+
+
+def test_pyfuse3_where_mounting_fails(folder):
+    with pytest.raises(RuntimeError, match="does not exist"):
+        pyfuse3.init(pyfuse3.Operations(), str(folder / "missing"))
+    with pytest.raises(RuntimeError, match="init"):
+        pyfuse3.terminate()
+    pyfuse3.close()
+
+
+def test_pyfuse3_values():
+    entry = pyfuse3.EntryAttributes()
+    assert (entry.st_mode, entry.st_nlink, entry.st_blksize, entry.entry_timeout, entry.generation) == (
+        stat.S_IFREG,
+        1,
+        4096,
+        300,
+        0,
+    )
+    entry.st_ino, entry.st_size, entry.attr_timeout, entry.st_mtime_ns = 7, 8, 0.25, 3_000_000_001
+    other = pickle.loads(pickle.dumps(entry))
+    assert other.__getstate__() == entry.__getstate__() == copy.copy(entry).__getstate__()
+    assert (other.st_ino, other.st_size, other.attr_timeout, other.st_mtime_ns) == (7, 8, 0.25, 3_000_000_001)
+    error = pyfuse3.FUSEError(errno.ENOENT)
+    assert (error.errno, error.errno_, str(error)) == (errno.ENOENT, errno.ENOENT, "No such file or directory")
+    assert not isinstance(error, OSError)
+    assert pyfuse3.get_sup_groups(os.getpid()) >= set(os.getgroups())
+    with pytest.raises(ValueError):
+        pyfuse3.readdir_reply(pyfuse3.ReaddirToken(4096), b"a/b", entry, 1)
